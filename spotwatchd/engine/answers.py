@@ -1,0 +1,196 @@
+"""What a job's replicator says, turned into events for the core and lines for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spotwatchd.core import events as ev
+from spotwatchd.core.words import Seal
+from spotwatchd.engine import text
+from spotwatchd.engine.broadcast import wall_text
+from spotwatchd.engine.house import House
+from spotwatchd.engine.records import Record
+from spotwatchd.errors import JobError
+
+
+def _seal(value: Any) -> Seal | None:
+    if value is None:
+        return None
+    return Seal(str(value["path"]), int(value["step"]), str(value.get("mark", "")))
+
+
+def receive(house: House, record: Record, message: dict[str, Any]) -> None:
+    """Take one event of the replicator's protocol.
+
+    The replicator runs as the job's user, so what it says is checked like any input.
+
+    Raises:
+        JobError: it is not one of docs/architecture.md.
+    """
+    try:
+        known = _RECEIVERS[message["event"]]
+        known(house, record, message)
+    except (KeyError, TypeError, ValueError) as error:
+        raise JobError(
+            f"not an event of the replicator's protocol: {error!r}",
+            where=f"job {record.name}",
+            remedy="is the replicator of another version than the daemon? restart both",
+        ) from error
+
+
+def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
+    generation = message["generation"]
+    committed, sealed = _seal(message["committed"]), _seal(message["sealed"])
+    if committed is not None:
+        record.committed_step = committed.step
+    house.post(
+        ev.ReplicatorUp(
+            record.name, None if generation is None else int(generation), committed, sealed
+        )
+    )
+
+
+def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
+    restored = _seal(message["restored"])
+    attempts = int(message.get("attempts", 0))
+    ended = str(message.get("ended") or "")
+    interruption = message.get("interruption")
+    previous = message.get("previous")
+    record.restored, record.taken = restored, True
+    record.kept.reason = None
+    if restored is not None:
+        record.committed_step = record.step = restored.step
+    if interruption is not None:
+        house.receipts.arrived(record.name, interruption)
+        house.receipts.mark(record.name, "restored", "" if restored is None else restored.path)
+        previous = previous or interruption.get("machine")
+    elif previous and message.get("unannounced"):
+        house.receipts.unannounced(record.name, previous, restored.step if restored else None)
+    event = ev.Taken(
+        record.name,
+        int(message["no"]),
+        int(message["generation"]),
+        restored,
+        attempts,
+        int(message.get("crashes", 0)),
+        ended,
+    )
+    if not ended:
+        step = None if restored is None else restored.step
+        line = text.taken(
+            attempts, step, record.kept.store, machine=house.machine, previous=previous
+        )
+        house.tell(record, "taken", line, step=step, attempt=attempts)
+    house.post(event)
+
+
+def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
+    owner = str(message.get("owner", "another machine"))
+    record.kept.reason = f"waits for the lease of {owner}"
+    house.tell(record, "waiting", f"waits for {owner}, which holds the lease of this job")
+
+
+def _take_failed(house: House, record: Record, message: dict[str, Any]) -> None:
+    reason = str(message["reason"])
+    record.kept.reason = reason
+    house.tell(record, "take_failed", reason)
+    house.post(ev.TakeFailed(record.name, int(message["no"]), reason))
+
+
+def _uploaded(house: House, record: Record, message: dict[str, Any]) -> None:
+    record.upload_bytes, record.upload_seconds = int(message["size"]), float(message["seconds"])
+    house.post(
+        ev.Uploaded(record.name, int(message["no"]), record.upload_bytes, record.upload_seconds)
+    )
+
+
+def _upload_failed(house: House, record: Record, message: dict[str, Any]) -> None:
+    record.kept.reason = str(message["reason"])
+    house.post(
+        ev.UploadFailed(
+            record.name,
+            int(message["no"]),
+            record.kept.reason,
+            final=bool(message.get("final")),
+        )
+    )
+
+
+def _committed(house: House, record: Record, message: dict[str, Any]) -> None:
+    seal = _seal(message["seal"])
+    if seal is None:
+        raise ValueError("seal is missing")
+    record.committed_at = wall_text(house.wall())
+    record.kept.reason = None
+    house.post(ev.Committed(record.name, int(message["no"]), seal, str(message["checkpoint_id"])))
+    record.committed_step = seal.step
+    if not record.kept.told:
+        line = text.committed(seal.step, record.upload_bytes, record.upload_seconds, None)
+        house.tell(record, "committed", line, step=seal.step)
+
+
+def _commit_failed(house: House, record: Record, message: dict[str, Any]) -> None:
+    record.kept.reason = str(message["reason"])
+    house.post(
+        ev.CommitFailed(
+            record.name,
+            int(message["no"]),
+            record.kept.reason,
+            final=bool(message.get("final")),
+        )
+    )
+
+
+def _released(house: House, record: Record, message: dict[str, Any]) -> None:
+    record.taken = False
+    house.post(ev.Released(record.name, int(message["no"])))
+
+
+def _release_failed(house: House, record: Record, message: dict[str, Any]) -> None:
+    house.post(ev.ReleaseFailed(record.name, int(message["no"]), str(message["reason"])))
+
+
+def _lost(house: House, record: Record, message: dict[str, Any]) -> None:
+    reason = str(message["reason"])
+    record.taken = False
+    house.tell(record, "lost", f"the lease is lost: {reason}; the job is stopped here")
+    house.post(ev.LeaseLost(record.name, reason))
+
+
+def _sealed(house: House, record: Record, message: dict[str, Any]) -> None:
+    seal = _seal(message["seal"])
+    if seal is None:
+        raise ValueError("seal is missing")
+    house.post(ev.Sealed(record.name, seal))
+
+
+def _alarm(house: House, record: Record, message: dict[str, Any]) -> None:
+    what, where = str(message["what"]), str(message.get("where", ""))
+    remedy = str(message.get("remedy", ""))
+    record.kept.reason = what
+    house.log.warning(what, job=record.name, where=where, fix=remedy)
+    record.events.send(
+        {"event": "alarm", "job": record.name, "line": what, "where": where, "remedy": remedy}
+    )
+
+
+def _said(house: House, record: Record, message: dict[str, Any]) -> None:
+    house.tell(record, "said", str(message["line"])[:500])
+
+
+_RECEIVERS = {
+    "hello": _hello,
+    "taken": _taken,
+    "take_waiting": _take_waiting,
+    "take_failed": _take_failed,
+    "uploaded": _uploaded,
+    "upload_failed": _upload_failed,
+    "committed": _committed,
+    "commit_failed": _commit_failed,
+    "released": _released,
+    "release_failed": _release_failed,
+    "lost": _lost,
+    "sealed": _sealed,
+    "alarm": _alarm,
+    "said": _said,
+}

@@ -1,0 +1,357 @@
+"""Carries out what the core decides. Every method returns at once.
+
+What takes time runs as a task of its own or in another process, and answers with an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+from spotwatchd.core import actions as act
+from spotwatchd.core import events as ev
+from spotwatchd.core.words import Life, Notice, Seal, Settlement
+from spotwatchd.engine import text
+from spotwatchd.engine.house import House
+from spotwatchd.engine.records import Record
+from spotwatchd.errors import SpotwatchError
+from spotwatchd.jobs.launcher import Order
+from spotwatchd.jobs.spawn import account
+
+
+def seal_document(seal: Seal) -> dict[str, Any]:
+    """A seal as the replicator's protocol writes it."""
+    return {"path": seal.path, "step": seal.step, "mark": seal.mark}
+
+
+class Hands:
+    """Actions to rooms."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lives: dict[str, Life] = {}
+        self._notice: Notice | None = None
+
+    # -- what the core wants -------------------------------------------------------------
+
+    def act(self, action: act.Action) -> None:  # noqa: C901, PLR0912 - one line per kind of action
+        """Start ``action``."""
+        match action:
+            case act.DrainOpened():
+                self._drain_opened(action)
+            case act.DrainMoved():
+                self._keep_drain(action.drain, action.deadline)
+            case act.DrainClosed() | act.Undrained():
+                self._drain_over(action)
+            case act.Report():
+                self._report(action)
+            case _ if (record := self._house.records.get(action.job)) is None:
+                return  # removed while the action was under way
+            case act.Ask():
+                self._ask(record, action)
+            case act.Withdraw():
+                record.board.withdraw(action.number)
+                record.events.send({"event": "withdrawn", "job": record.name})
+            case act.Take():
+                record.link.send({"do": "take", "no": action.no})
+            case act.Release():
+                self._release(record, action)
+            case act.Upload():
+                self._upload(record, action)
+            case act.CancelUpload():
+                record.link.send({"do": "cancel", "no": action.no})
+            case act.Commit():
+                self._commit(record, action)
+            case act.Start():
+                self._spawn(self._start(record, action), f"start-{record.name}")
+            case act.Stop():
+                self._stop(record, action)
+            case act.JobSettled():
+                self._settled(record, action)
+
+    def _ask(self, record: Record, action: act.Ask) -> None:
+        what = "none" if action.action is None else action.action.value
+        record.board.ask(action.number, deadline=action.deadline, cause=action.cause, action=what)
+        fresh = action.number != record.kept.asked
+        record.kept.asked = action.number
+        record.kept.told = action.cause in ("notice", "stop")
+        left = None if action.deadline is None else action.deadline - self._house.clock()
+        record.events.send(
+            {
+                "event": "ask",
+                "job": record.name,
+                "number": action.number,
+                "cause": action.cause,
+                "action": what,
+                "seconds_left": left,
+            }
+        )
+        if record.kept.told and fresh:
+            self._signal(record)
+            count = len(record.processes)
+            self._house.receipts.mark(record.name, "asked", f"{count} processes")
+            record.link.send({"do": "weight", "level": "urgent"})
+        self._house.keep(record)
+
+    def _signal(self, record: Record) -> None:
+        if ask_signal(record) is not None and record.managed:
+            self._house.launcher.ask(record.name)
+
+    def _upload(self, record: Record, action: act.Upload) -> None:
+        record.link.send(
+            {
+                "do": "upload",
+                "no": action.no,
+                "seal": seal_document(action.seal),
+                "cause": action.cause,
+                "deadline": action.deadline,
+            }
+        )
+
+    def _commit(self, record: Record, action: act.Commit) -> None:
+        record.link.send(
+            {
+                "do": "commit",
+                "no": action.no,
+                "seal": seal_document(action.seal),
+                "cause": action.cause,
+                "deadline": action.deadline,
+                "interruption": self._house.receipts.travelling(record.name),
+            }
+        )
+
+    def _release(self, record: Record, action: act.Release) -> None:
+        record.kept.outcome = action.outcome.value
+        self._house.keep(record)
+        record.link.send(
+            {
+                "do": "release",
+                "no": action.no,
+                "outcome": action.outcome.value,
+                "crashes": action.crashes,
+                "interruption": self._house.receipts.travelling(record.name),
+            }
+        )
+
+    async def _start(self, record: Record, action: act.Start) -> None:
+        record.kept.attempt = action.attempt
+        record.kept.finished = record.kept.told = False
+        record.kept.running = True
+        record.kept.exit_status = None
+        record.restored = action.resume
+        record.cause = action.cause
+        record.awaiting_first_step = True
+        self._house.keep(record)
+
+        def gone(status: int | None) -> None:
+            self._exited(record, action.attempt, status)
+
+        try:
+            await self._house.launcher.start(self._order(record), gone)
+        except SpotwatchError as error:
+            record.kept.reason, record.kept.running = str(error), False
+            self._house.tell(record, "start_failed", str(error))
+            self._house.post(ev.StartFailed(record.name, action.no, error.what))
+        else:
+            self._house.post(ev.Started(record.name, action.no))
+
+    def _order(self, record: Record) -> Order:
+        body = record.kept.body
+        who = account(record.kept.uid, record.kept.gid)
+        number = ask_signal(record)
+        return Order(
+            job=record.name,
+            attempt=record.kept.attempt,
+            argv=body.argv or [],
+            cwd=body.cwd or "/",
+            env={**body.env, **self._facts(record)},
+            who=who,
+            directory=record.attempt_directory,
+            grace=self._house.config.jobs.stop_grace,
+            ask_signal=number,
+        )
+
+    def _facts(self, record: Record) -> dict[str, str]:
+        restored = record.restored
+        return {
+            "SPOTWATCH_SOCKET": str(self._house.config.socket),
+            "SPOTWATCH_JOB": record.name,
+            "SPOTWATCH_CHECKPOINT_DIR": record.kept.body.checkpoint_dir,
+            "SPOTWATCH_ATTEMPT": str(record.kept.attempt),
+            "SPOTWATCH_RESUME_STEP": "" if restored is None else str(restored.step),
+            "SPOTWATCH_RESUME_FROM": record.resume_path or "",
+            "SPOTWATCH_CAUSE": record.cause,
+            "SPOTWATCH_RUN_ID": record.kept.run_id,
+        }
+
+    def _exited(self, record: Record, attempt: int, status: int | None) -> None:
+        record.kept.exit_status, record.kept.running = status, False
+        self._house.keep(record)
+        self._house.post(ev.JobExited(record.name, attempt, status, record.kept.finished))
+
+    def _stop(self, record: Record, action: act.Stop) -> None:
+        if record.managed:
+            self._house.launcher.stop(record.name)
+        else:
+            self._spawn(self._end_processes(record, action.grace), f"stop-{record.name}")
+
+    @staticmethod
+    async def _end_processes(record: Record, grace: float) -> None:
+        for process in list(record.processes.values()):
+            process.send(signal.SIGTERM)
+        await asyncio.sleep(grace)
+        for process in list(record.processes.values()):
+            process.send(signal.SIGKILL)
+
+    # -- the drain -----------------------------------------------------------------------
+
+    def _drain_opened(self, action: act.DrainOpened) -> None:
+        notice = self._notice = action.notice
+        self._keep_drain(action.drain, notice.deadline)
+        left = notice.deadline - self._house.clock()
+        line = text.noticed(notice, left, self._house.wall())
+        for name in action.jobs:
+            record = self._house.records.get(name)
+            if record is not None:
+                self._house.receipts.begin(action.drain, notice, name, step=record.committed_step)
+                self._house.tell(record, "notice", line, seconds_left=left)
+        if not action.jobs:
+            self._house.log.warning(line)
+
+    def _keep_drain(self, drain: int, deadline: float) -> None:
+        notice = self._notice
+        if notice is None:
+            return
+        self._house.journal.post(
+            "drain",
+            str(drain),
+            {
+                "boot_id": self._house.boot_id,
+                "source": notice.source,
+                "action": notice.action.value,
+                "deadline": deadline,
+                "key": notice.key,
+                "told": notice.told,
+            },
+        )
+
+    def _drain_over(self, action: act.DrainClosed | act.Undrained) -> None:
+        if isinstance(action, act.DrainClosed):
+            self._house.log.info("interruption settled", seconds_to_spare=round(action.spare, 3))
+            return
+        self._house.journal.post("drain", str(action.drain), None)
+        self._house.log.info("this machine goes on", reason=action.reason)
+
+    def _settled(self, record: Record, action: act.JobSettled) -> None:
+        notice = self._notice
+        spare = 0.0 if notice is None else notice.deadline - self._house.clock()
+        self._house.receipts.settle(action, spare, record.step)
+        if action.settlement is Settlement.COMMITTED:
+            step = "nothing to save" if action.step is None else f"step {action.step:,}"
+            line = f"{step} committed and verified · {text.span(max(spare, 0.0))} to spare"
+        else:
+            line = f"NOT saved in time: {action.reason}"
+        self._house.tell(
+            record,
+            "settled",
+            line,
+            settlement=action.settlement.value,
+            reason=action.reason,
+            step=action.step,
+            spare_seconds=spare,
+        )
+
+    def _report(self, action: act.Report) -> None:
+        fields = dict(action.fields)
+        record = self._house.records.get(action.job) if action.job else None
+        if record is None:
+            self._house.log.info(action.word, **fields)
+            return
+        self._house.log.info(action.word, job=record.name, **fields)
+        if "reason" in fields:
+            record.kept.reason = str(fields["reason"])
+
+    # -- what the core is told, seen on its way in ----------------------------------------
+
+    def observe(self, event: ev.Event) -> None:
+        """Note for receipts and status what an event says."""
+        match event:
+            case ev.Sealed():
+                self._sealed(event)
+            case ev.Committed():
+                record = self._house.records.get(event.job)
+                if record is not None:
+                    record.committed_step = event.seal.step
+                    self._house.receipts.mark(event.job, "committed", event.checkpoint_id)
+            case _:
+                return
+
+    def _sealed(self, event: ev.Sealed) -> None:
+        record = self._house.records.get(event.job)
+        if record is None:
+            return
+        record.sealed_step = event.seal.step
+        record.step = max(record.step or 0, event.seal.step)
+        if record.kept.told:
+            self._house.receipts.mark(event.job, "sealed", f"step {event.seal.step:,}")
+        record.events.send({"event": "sealed", "job": event.job, "step": event.seal.step})
+
+    # -- after each turn of the core -------------------------------------------------------
+
+    def after_turn(self) -> None:
+        """Tell listeners of jobs whose life changed."""
+        for name, record in list(self._house.records.items()):
+            view = self._house.core.view(name)
+            if view is None or self._lives.get(name) is view.life:
+                continue
+            self._lives[name] = view.life
+            record.events.send({"event": "state", "job": name, "state": view.life.value})
+            if view.life is Life.DONE:
+                self._over(record, view.outcome.value if view.outcome else None)
+
+    def _over(self, record: Record, outcome: str | None) -> None:
+        record.kept.ended = True
+        record.kept.outcome = outcome or record.kept.outcome
+        self._house.keep(record)
+        self._house.tell(
+            record,
+            "ended",
+            f"{record.kept.outcome}",
+            outcome=record.kept.outcome,
+            exit_status=record.kept.exit_status,
+        )
+        record.link.send({"do": "quit"})
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # A task of ours never raises: this is a bug, and hiding it would lose a job.
+            self._house.log.error("bug", task=task.get_name(), exc_info=task.exception())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def close(self) -> None:
+        """Let go of what is under way; jobs and replicators go on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def ask_signal(record: Record) -> int | None:
+    """The signal that tells this job's program of an interruption, or None.
+
+    Programs without the client (a checkpoint pattern says so) get SIGTERM unless they
+    chose another one: it is what a machine that goes down sends anyway.
+    """
+    body = record.kept.body
+    if body.signal is not None:
+        return int(signal.Signals[body.signal])
+    return int(signal.SIGTERM) if body.checkpoint_glob else None

@@ -1,0 +1,67 @@
+"""What hands, desk and daemon share: the records of the jobs and the ways to the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from spotwatchd.config import Config
+from spotwatchd.core.events import Event
+from spotwatchd.core.machine import Core
+from spotwatchd.engine.broadcast import wall_text
+from spotwatchd.engine.receipts import Receipts
+from spotwatchd.engine.records import Record
+from spotwatchd.jobs.launcher import ChildLauncher
+from spotwatchd.journal import Journal
+from spotwatchd.logs import Logger
+
+
+@dataclass
+class House:
+    """One daemon.
+
+    Attributes:
+        config: settings.
+        machine: name of this machine in leases.
+        boot_id: of the kernel.
+        core: decides; only the engine calls ``handle``, everybody may look at its views.
+        journal, launcher, receipts, log: rooms.
+        post: puts an event into the engine's mailbox.
+        clock: CLOCK_BOOTTIME seconds.
+        records: the jobs of this machine by name.
+        watch: status lines of the sources of notices.
+        store_error: what the last look into the daemon's own store said, None when it was fine.
+    """
+
+    config: Config
+    machine: str
+    boot_id: str
+    core: Core
+    journal: Journal
+    launcher: ChildLauncher
+    receipts: Receipts
+    log: Logger
+    post: Callable[[Event], None]
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    records: dict[str, Record] = field(default_factory=dict)
+    watch: Callable[[], list[dict[str, Any]]] = list
+    store_error: str | None = None
+
+    def tell(self, record: Record, word: str, line: str | None = None, **facts: Any) -> None:
+        """Tell a job's listeners, and the log when there is a sentence for it."""
+        document: dict[str, Any] = {
+            "event": word,
+            "job": record.name,
+            "at": wall_text(self.wall()),
+            **facts,
+        }
+        if line is not None:
+            document["line"] = line
+            self.log.info(line, job=record.name)
+        record.events.send(document)
+
+    def keep(self, record: Record) -> None:
+        """Journal what must survive of a job; does not wait."""
+        self.journal.post("job", record.name, record.kept.to_document())
