@@ -50,7 +50,7 @@ def service_time(stamp: Stamp) -> float:
 
 
 def seconds_until(told: float, stamp: Stamp) -> float:
-    """Seconds from ``stamp.sent`` to the wall-clock time ``told`` (Unix seconds); negative: past."""
+    """Seconds from ``stamp.sent`` to the wall-clock time ``told`` (Unix seconds), past negative."""
     return told - service_time(stamp)
 
 

@@ -68,7 +68,7 @@ def test_lateness_is_what_is_missing_of_two_minutes() -> None:
 def test_the_deadline_is_cautious_and_close(
     true_left: int, fraction: float, up: float, skew: int
 ) -> None:
-    """For any sub-second phase, latency and skew: never later than true, at most 1 s + trip early."""
+    """For any phase, latency and skew: never later than true, at most 1 s + trip early."""
     clock_at_sent = NOON + fraction
     date = float(int(clock_at_sent + up))
     told = NOON + true_left
