@@ -96,10 +96,9 @@ class Metadata:
         token = self._token
         return self._settings.imds_v1 or (token is not None and self._clock() < token.expires_at)
 
-    async def renew_if_due(self) -> None:
-        """Replace a token that nears its end while the old one still serves. Raises Trouble."""
-        if self._token is not None and self._clock() >= self._token.renew_at:
-            await self._renew()
+    def renewal_due(self) -> bool:
+        """True when the token nears its end; the old one still serves."""
+        return self._token is not None and self._clock() >= self._token.renew_at
 
     async def _valid_token(self, *, renew: bool) -> str:
         if self._settings.imds_v1:
@@ -108,9 +107,10 @@ class Metadata:
             return self._token.value
         if not renew:
             raise Trouble(Failure.UNAUTHORIZED, "no session token yet")
-        return await self._renew()
+        return await self.renew()
 
-    async def _renew(self) -> str:
+    async def renew(self) -> str:
+        """Get a new token and use it from now on. Raises Trouble, and keeps the old one then."""
         sent = self._clock()
         wanted = self._settings.token_seconds
         status, body, headers = await self._exchange(

@@ -2,10 +2,10 @@
 
 It never gives up: every failure is counted and the next poll is the retry.
 
-Two things happen at each poll. First spot/instance-action is asked, alone. Then, in a task of its
-own that the next poll does not wait for, one of the other paths: rebalance, scheduled events,
-Auto Scaling target state, in turn; each is looked at every third poll. So two small requests
-per poll share one keep-alive connection, and a path that hangs costs the notice nothing.
+Each poll asks spot/instance-action, alone. The other paths (rebalance, scheduled events, Auto
+Scaling target state) are asked at every third or every fifteenth poll, after it and in a task of
+their own that the next poll does not wait for. So one keep-alive connection carries one or two
+small requests per poll, and a path that hangs costs the notice nothing.
 Nothing is logged per poll: ``health()`` tells how it goes, ``alarm`` is called when a person
 should know.
 """
@@ -30,7 +30,7 @@ from spotwatchd.watch.sources import (
 
 __all__ = ["ImdsSettings", "ImdsWatcher", "WatchHealth"]
 
-Source = SpotSource | RebalanceSource | EventsSource | AutoscalingSource
+Side = RebalanceSource | EventsSource | AutoscalingSource
 
 _IDENTITY = {
     "instance_id": "meta-data/instance-id",
@@ -69,7 +69,7 @@ class ImdsWatcher:
         self._spot = SpotSource(alarm)
         self._events = EventsSource(settings.event_lead)
         self._sides = self._chosen_sides()
-        self._turn = 0
+        self._asked: dict[Side, int] = {}
         self._facts: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -83,7 +83,8 @@ class ImdsWatcher:
                 due = loop.time()
                 while True:
                     reachable = await self._poll(metadata)
-                    if reachable and (side is None or side.done()):
+                    idle = side is None or side.done()
+                    if reachable and idle and self._something_aside(metadata):
                         side = tasks.create_task(self._look_aside(metadata), name="imds-side")
                     # Whole periods, so that a slow answer does not shift the polls after it.
                     due = max(due + self._settings.poll_seconds, loop.time())
@@ -109,8 +110,8 @@ class ImdsWatcher:
             upcoming=self._events.upcoming,
         )
 
-    def _chosen_sides(self) -> list[Source]:
-        settings, sides = self._settings, list[Source]()
+    def _chosen_sides(self) -> list[Side]:
+        settings, sides = self._settings, list[Side]()
         if settings.rebalance:
             sides.append(RebalanceSource())
         if settings.scheduled_events:
@@ -136,20 +137,28 @@ class ImdsWatcher:
         return metadata.ready() and not unreachable
 
     async def _look_aside(self, metadata: Metadata) -> None:
-        """Everything that is not the notice: all of it the first time, then one path in turn."""
-        for source in self._next_sides():
+        """Everything that is not the notice and is due."""
+        for source in self._due():
+            self._asked[source] = self._record.polls
             await self._ask(metadata, source, renew=False)
-        if len(self._facts) < len(_IDENTITY):
+        if not self._identified():
             await self._identify(metadata)
-        await self._keep_token(metadata)
+        if metadata.renewal_due():
+            await self._keep_token(metadata)
 
-    def _next_sides(self) -> list[Source]:
-        turn, self._turn = self._turn, self._turn + 1
-        if turn == 0 or not self._sides:
-            return self._sides
-        return [self._sides[turn % len(self._sides)]]
+    def _something_aside(self, metadata: Metadata) -> bool:
+        return bool(self._due()) or not self._identified() or metadata.renewal_due()
 
-    async def _ask(self, metadata: Metadata, source: Source, *, renew: bool) -> Trouble | None:
+    def _due(self) -> list[Side]:
+        polls, asked = self._record.polls, self._asked
+        return [side for side in self._sides if polls - asked.get(side, -side.every) >= side.every]
+
+    def _identified(self) -> bool:
+        return len(self._facts) == len(_IDENTITY)
+
+    async def _ask(
+        self, metadata: Metadata, source: SpotSource | Side, *, renew: bool
+    ) -> Trouble | None:
         """One path: its events are delivered, its trouble is counted and returned."""
         try:
             answer = await self._fetch(metadata, source.path, renew=renew)
@@ -171,12 +180,12 @@ class ImdsWatcher:
             limit = self._settings.poll_timeout
             raise Trouble(Failure.TIMEOUT, f"{path}: no answer within {limit:g} s") from error
 
-    def _count(self, source: Source, trouble: Trouble) -> Trouble:
+    def _count(self, source: SpotSource | Side, trouble: Trouble) -> Trouble:
         source.shown.unclear()
         self._record.failed(trouble.kind, str(trouble), self._clock())
         return trouble
 
-    def _note_bad_entries(self, source: Source) -> None:
+    def _note_bad_entries(self, source: SpotSource | Side) -> None:
         if isinstance(source, EventsSource) and source.wrong:
             self._record.failed(Failure.GARBAGE, f"{source.path}: {source.wrong}", self._clock())
 
@@ -197,7 +206,7 @@ class ImdsWatcher:
 
     async def _keep_token(self, metadata: Metadata) -> None:
         try:
-            await metadata.renew_if_due()
+            await metadata.renew()
         except Trouble as trouble:
             self._record.failed(trouble.kind, str(trouble), self._clock())
 

@@ -22,6 +22,12 @@ REBALANCE_PATH = "meta-data/events/recommendations/rebalance"
 EVENTS_PATH = "meta-data/events/maintenance/scheduled"
 AUTOSCALING_PATH = "meta-data/autoscaling/target-lifecycle-state"
 
+# How often the other paths are asked, in polls of spot/instance-action. Each request costs the
+# idle daemon a quarter of a poll's CPU time, so what cannot become urgent is asked rarely:
+# scheduled events lie far ahead, and an instance outside of an Auto Scaling group stays there.
+_OFTEN = 3  # 6 s by default
+_RARELY = 15  # 30 s by default
+
 # A single 404 may be a service that just restarted and has not yet heard.
 _ABSENCES = 2
 
@@ -87,6 +93,7 @@ class RebalanceSource:
 
     def __init__(self) -> None:
         self.shown = Shown("ec2-rebalance")
+        self.every = _OFTEN
         self._told = ""
 
     def read(self, answer: Answer) -> list[Event]:
@@ -111,6 +118,7 @@ class EventsSource:
 
     def __init__(self, lead: float) -> None:
         self.shown = Shown("ec2-event")
+        self.every = _RARELY
         self.upcoming: tuple[Upcoming, ...] = ()
         self.wrong = ""
         self._lead = lead
@@ -160,12 +168,14 @@ class AutoscalingSource:
 
     def __init__(self, seconds: float) -> None:
         self.shown = Shown("ec2-asg")
+        self.every = _OFTEN
         self._seconds = seconds
         self._count = 1
 
     def read(self, answer: Answer) -> list[Event]:
         """Raises Garbage."""
         state = "" if answer.body is None else parse.lifecycle_state(answer.body)
+        self.every = _OFTEN if state else _RARELY
         if state not in ("Terminated", "Warmed:Terminated"):
             gone = self.shown.missing()
             self._count += len(gone)
