@@ -1,0 +1,1 @@
+"""Behind the door ``spotwatchd.torch``: nothing here is for import by users."""
