@@ -27,6 +27,7 @@ NOT_SETTINGS = frozenset(
         "JOB",
         "CHECKPOINT_DIR",
         "ATTEMPT",
+        "ATTEMPT_DIR",
         "RESUME_STEP",
         "RESUME_FROM",
         "CAUSE",
@@ -96,6 +97,8 @@ def line_of(text: str, name: str) -> int | None:
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
             at = header.group(1)
+            if at == name:
+                return number
         elif (found := re.match(r"\s*([\w.-]+)\s*=", line)) and (
             (at == section and found.group(1) == key) or (not at and found.group(1) == name)
         ):
@@ -151,7 +154,10 @@ def _from_file(reader: _Reader, path: Path) -> None:
         elif name in reader.known:
             reader.take(name, value, origin, text=False)
         else:
-            reader.unknown(name, origin, list(reader.known))
+            # A whole table under an unknown name is a misspelt section.
+            reader.unknown(
+                name, origin, list(SECTIONS if isinstance(value, dict) else reader.known)
+            )
 
 
 def _from_environment(reader: _Reader, environ: Mapping[str, str]) -> None:

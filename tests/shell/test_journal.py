@@ -131,9 +131,16 @@ def _flip_schema(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def _spoil_a_late_page(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[-4096:-2048] = bytes(2048)
+    path.write_bytes(raw)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "garbage": lambda path: path.write_bytes(os.urandom(9000)),
     "short garbage": lambda path: path.write_bytes(b"not a database"),
+    "a late page half empty": _spoil_a_late_page,
     "header kept, first page overwritten": _flip_schema,
     "cut in half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
 }
@@ -151,6 +158,7 @@ async def test_a_damaged_file_is_moved_aside_and_said(tmp_path: Path, how: str) 
     broken = _contents(path)
     alarms: list[SpotwatchError] = []
     second = await reopened(path, alarms)
+    assert len(alarms) == 1, "found at the start, not when it is needed"
     await second.save_job("new", {})
     assert list(await second.jobs()) == ["new"]
     await second.close()
@@ -230,6 +238,17 @@ async def test_a_full_disk_is_reported_and_outlived(tmp_path: Path) -> None:
     await journal.save_job("b", big)
     assert await journal.jobs() == {"a": {"step": 1}, "b": big}
     await journal.close()
+
+
+async def test_writes_are_made_to_last(journal: Journal) -> None:
+    """Each transaction is synced to the disk: what kill -9 cannot show, a power cut would."""
+
+    def pragma(name: str) -> db.Work:
+        return lambda connection: connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+    names = ("synchronous", "journal_mode", "locking_mode")
+    settings = {name: await journal._do(pragma(name)) for name in names}
+    assert settings == {"synchronous": 2, "journal_mode": "wal", "locking_mode": "exclusive"}
 
 
 async def test_what_is_not_open_says_so(tmp_path: Path) -> None:
