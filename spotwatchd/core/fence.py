@@ -1,0 +1,145 @@
+"""How head may change, and who may change it: pure steps, written by conditional swaps.
+
+The fence is the pair (generation, tenure) in head. Each step below takes the head that was
+just read and refuses (LeaseLost) unless the pair is the caller's; the swap then succeeds
+only if head has not changed since. So whatever an owner believed a moment ago, however
+long it slept between reading and writing: once a newer owner has claimed head, the older
+one changes nothing, and the newer one starts from everything the older one committed.
+
+Each step is idempotent: applied to its own result it gives that result again. A writer that
+lost an answer can therefore read back and simply try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spotwatchd.core.head import Head, Listed, Quarantined
+from spotwatchd.core.ids import CheckpointId
+from spotwatchd.core.lease import Tenure
+from spotwatchd.core.manifest import Manifest
+from spotwatchd.core.retention import Retention
+from spotwatchd.errors import LeaseLost
+
+_STATE_AFTER = {
+    "finished": "finished",
+    "preempted": "interrupted",
+    "crashed": "crashed",
+    "stopped": "stopped",
+}
+OUTCOMES = tuple(_STATE_AFTER)
+
+
+def lost(job: str, mine: int, found: int) -> LeaseLost:
+    """The error for an owner that finds another one."""
+    return LeaseLost(
+        f"another owner has {job}: head is at generation {found}, this one had {mine}",
+        where=job,
+        remedy="nothing to do: the job runs elsewhere, and nothing was changed here",
+    )
+
+
+def fence(head: Head, tenure: Tenure) -> None:
+    """Raise LeaseLost unless ``head`` is ``tenure``'s."""
+    if (head.generation, head.tenure) != (tenure.generation, tenure.token):
+        raise lost(head.job, tenure.generation, head.generation)
+
+
+def claim(head: Head | None, tenure: Tenure, job: str, run_id: str) -> Head:
+    """Take head over, or begin it. A head of the same or a higher generation is not touched."""
+    if head is None:
+        head = Head(job=job, run_id=run_id, generation=0)
+    if (head.generation, head.tenure) == (tenure.generation, tenure.token):
+        return head
+    if head.generation >= tenure.generation:
+        raise lost(job, tenure.generation, head.generation)
+    return replace(
+        head,
+        generation=tenure.generation,
+        tenure=tenure.token,
+        attempts=head.attempts + 1,
+        state="running",
+    )
+
+
+@dataclass(frozen=True)
+class Addition:
+    """A checkpoint to list, and what the machine was going through when it was saved."""
+
+    entry: Listed
+    interruption: dict[str, Any] | None
+    retention: Retention
+
+
+def commit(head: Head, tenure: Tenure, addition: Addition) -> Head:
+    """List a checkpoint, and un-list what retention no longer keeps, in one step.
+
+    Un-listing together with a newer commit is what makes "a committed checkpoint goes only
+    after a newer one is committed" true at every instant.
+    """
+    fence(head, tenure)
+    if head.lists(addition.entry.id):
+        return head
+    kept = addition.retention.keeps((*head.checkpoints, addition.entry))
+    return replace(
+        head,
+        checkpoints=kept,
+        quarantine=addition.retention.holds(head.quarantine, kept),
+        state="running" if addition.interruption is None else "interrupted",
+        interruption=addition.interruption,
+        crashes=0 if _is_new_step(head, addition.entry) else head.crashes,
+    )
+
+
+def _is_new_step(head: Head, entry: Listed) -> bool:
+    return entry.id.step > max((old.id.step for old in head.checkpoints), default=-1)
+
+
+def quarantine(head: Head, tenure: Tenure, bad: Quarantined) -> Head:
+    """Take a checkpoint that does not verify out of the list, with the reason."""
+    fence(head, tenure)
+    if any(entry.id == bad.id for entry in head.quarantine):
+        return head
+    good = tuple(entry for entry in head.checkpoints if entry.id != bad.id)
+    return replace(head, checkpoints=good, quarantine=(*head.quarantine, bad))
+
+
+def release(
+    head: Head, tenure: Tenure, outcome: str, crashes: int, interruption: dict[str, Any] | None
+) -> Head:
+    """Write how the attempt ended. ``outcome`` is one of OUTCOMES."""
+    fence(head, tenure)
+    return replace(
+        head,
+        state=_STATE_AFTER[outcome],
+        crashes=crashes,
+        interruption=head.interruption if interruption is None else interruption,
+    )
+
+
+def rebuild(job: str, run_id: str, manifests: Iterable[Manifest]) -> Head:
+    """A head from what the store still shows, when head itself cannot be read.
+
+    Ordered by (generation, sequence): the order of the commits. Steps say nothing about it:
+    an attempt that fell back to step 20 and saved step 30 is newer than the step 40 before.
+    """
+    ordered = sorted(manifests, key=lambda manifest: manifest.id)
+    newest = ordered[-1] if ordered else None
+    return Head(
+        job=job,
+        run_id=newest.run_id if newest else run_id,
+        generation=newest.id.generation if newest else 0,
+        state="interrupted",
+        attempts=newest.id.generation if newest else 0,
+        checkpoints=tuple(Listed(m.id, m.size, m.written_at, m.cause) for m in ordered),
+    )
+
+
+def next_generation(
+    lease_generation: int, head: Head | None, stored: Iterable[CheckpointId]
+) -> int:
+    """One above everything that was ever seen, whichever document was lost."""
+    seen = [lease_generation, head.generation if head else 0]
+    return 1 + max([*seen, *(found.generation for found in stored)])
