@@ -46,7 +46,9 @@ class Take:
 class Release:
     """Write into head how the attempt ended and give the lease back.
 
-    Answer: Released, ReleaseFailed. ``crashes`` is the new count for head.
+    Answer: Released, ReleaseFailed. ``crashes`` is the new count for head. FINISHED,
+    CRASHED and STOPPED are final: head says so and nobody runs the job again. A crash
+    that may be tried again is given back as PREEMPTED with ``crashes`` > 0.
     """
 
     job: str

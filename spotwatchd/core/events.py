@@ -47,6 +47,8 @@ class JobAdded:
         attempt: number of the newest attempt so far (0: never run on this machine).
         asked: newest ask number on its board.
         ended: it already reached Life.DONE before the restart.
+        told_to_leave: the newest ask on its board said so (a notice or a stop), so an exit
+            with status 0 that happened while no daemon looked is not a finished run.
     """
 
     job: str
@@ -55,6 +57,7 @@ class JobAdded:
     attempt: int = 0
     asked: int = 0
     ended: bool = False
+    told_to_leave: bool = False
 
 
 @dataclass(frozen=True)
