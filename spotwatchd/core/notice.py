@@ -1,68 +1,92 @@
-"""From the wall-clock time in a notice to a deadline on CLOCK_BOOTTIME.
+"""Notices: what a repeated, sliding, late, stale, second or withdrawn one means.
 
-This is the only place where the two clocks meet, and each notice passes through it once:
-whoever sees a notice keeps the deadline that came out at first sight.
-
-The local wall clock takes no part as long as the answer carries a Date header. Notice time and
-Date come from the same clock, the metadata service's, so their difference is a duration, and
-a duration can be added to CLOCK_BOOTTIME whatever the local clock says.
-
-Date counts whole seconds and is stamped somewhere between the request and the answer. The
-deadline takes both in the cautious direction: it is never later than the true one, and earlier
-by at most one second and one round trip.
+The sources repeat a notice at every poll, so all of this is idempotent. The deadline is
+a time of CLOCK_BOOTTIME already; nothing here knows another clock.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-# What EC2 announces for terminate and stop: "two minutes before". Best effort, so only
-# good for telling how late a notice was.
-NOTICE_SECONDS = 120.0
-
-# A spot notice is two minutes, and EC2's fault injection service goes up to fifteen. A time
-# farther away is nonsense, and a drain that waits for it would hold the jobs asked for hours.
-FARTHEST_SECONDS = 900.0
-
-_DATE_RESOLUTION = 1.0
+from spotwatchd.core.actions import DrainMoved, DrainOpened
+from spotwatchd.core.events import HintSeen, NoticeGone, NoticeSeen
+from spotwatchd.core.job import NOW, Job
+from spotwatchd.core.settings import CoreSettings
+from spotwatchd.core.turn import Turn
+from spotwatchd.core.words import Life, Notice
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """The clocks around one answer of the metadata service.
+def effective(deadline: float, now: float, settings: CoreSettings) -> float | None:
+    """The deadline to keep, or None when the notice is stale.
 
-    Attributes:
-        sent: CLOCK_BOOTTIME just before the request left, in seconds.
-        wall: the local wall clock at the same moment, Unix seconds.
-        date: the answer's Date header, Unix seconds, or None when it had no usable one.
+    A time that has just passed can still be meant (EC2 gives the operating system a few
+    minutes after it), so it gets a short deadline of its own. One that is long past is
+    what EC2 leaves behind when it failed to take the machine.
     """
-
-    sent: float
-    wall: float
-    date: float | None
-
-
-def service_time(stamp: Stamp) -> float:
-    """The service's wall clock at ``stamp.sent``, at the latest it can have been (Unix seconds)."""
-    if stamp.date is None:
-        return stamp.wall
-    return stamp.date + _DATE_RESOLUTION
+    if deadline > now:
+        return deadline
+    return now + settings.past_grace if now - deadline <= settings.past_window else None
 
 
-def seconds_until(told: float, stamp: Stamp) -> float:
-    """Seconds from ``stamp.sent`` to the wall-clock time ``told`` (Unix seconds), past negative."""
-    return told - service_time(stamp)
+def on_notice(turn: Turn, event: NoticeSeen) -> None:
+    """A source shows a notice, for the first or the thousandth time."""
+    notice, drain = event.notice, turn.drain
+    identity = (notice.source, notice.key)
+    if identity in drain.over:
+        return
+    deadline = effective(notice.deadline, turn.now, turn.settings)
+    if drain.on:
+        _another(turn, notice, deadline)
+    elif deadline is None:
+        drain.over.append(identity)
+        late = round(turn.now - notice.deadline, 3)
+        turn.report("notice_stale", source=notice.source, told=notice.told, seconds_past=late)
+    else:
+        _open(turn, notice, deadline)
 
 
-def deadline(told: float, stamp: Stamp) -> float:
-    """The deadline on CLOCK_BOOTTIME of a notice that tells the time ``told`` (Unix seconds).
+def _open(turn: Turn, notice: Notice, deadline: float) -> None:
+    drain = turn.drain
+    concerned = [job for job in turn.world.jobs.values() if job.life is not Life.DONE]
+    drain.move("notice")
+    drain.number = turn.next_number()
+    drain.notice, drain.deadline = notice, deadline
+    drain.jobs = {job.name: None for job in concerned}
+    drain.showing = {notice.source}
+    drain.belongs((notice.source, notice.key))
+    turn.do(DrainOpened(drain.number, notice, tuple(drain.jobs)))
+    for job in concerned:
+        _hurry(job)
 
-    A past time gives a past deadline: the core decides what that means. A time farther away
-    than FARTHEST_SECONDS counts as FARTHEST_SECONDS.
+
+def _hurry(job: Job) -> None:
+    """A pause before the next try was chosen when there was time."""
+    if job.way.flight is not None:
+        job.way.flight.retry_at = NOW
+    job.hold.release_at = NOW
+
+
+def _another(turn: Turn, notice: Notice, deadline: float | None) -> None:
+    """A notice while a drain is on: at most it moves the deadline earlier.
+
+    A later time is no longer time: a source whose time slides would never let the drain end.
     """
-    return stamp.sent + min(seconds_until(told, stamp), FARTHEST_SECONDS)
+    drain = turn.drain
+    drain.showing.add(notice.source)
+    drain.belongs((notice.source, notice.key))
+    if deadline is not None and deadline < drain.deadline - turn.settings.jitter:
+        drain.notice, drain.deadline = notice, deadline
+        turn.do(DrainMoved(drain.number, deadline))
 
 
-def lateness(deadline: float, seen: float) -> float:
-    """Seconds of the promised two minutes that were gone when the notice was seen (>= 0)."""
-    return max(0.0, NOTICE_SECONDS - (deadline - seen))
+def on_gone(turn: Turn, event: NoticeGone) -> None:
+    """A source shows nothing any more; the drain ends (once settled) when none does."""
+    turn.drain.showing.discard(event.source)
+
+
+def new_hint(turn: Turn, event: HintSeen) -> bool:
+    """Whether the hint is news: it repeats at every poll, and may slide like a notice."""
+    world = turn.world
+    if event.key == world.hint_key or turn.now < world.hint_until or turn.drain.on:
+        return False
+    world.hint_key = event.key
+    world.hint_until = turn.now + turn.settings.hint_decay
+    return True

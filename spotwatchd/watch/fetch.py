@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from spotwatchd.core.notice import Stamp
+from spotwatchd.core.deadline import Stamp
 from spotwatchd.watch import parse
 from spotwatchd.watch.health import Failure
 from spotwatchd.watch.settings import ImdsSettings

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from spotwatchd.core import notice as arithmetic
+from spotwatchd.core import deadline as arithmetic
 from spotwatchd.core.events import Event, HintSeen, NoticeGone, NoticeSeen
 from spotwatchd.core.words import MachineAction, Notice
 from spotwatchd.watch import parse

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotwatchd.core.notice import (
+from spotwatchd.core.deadline import (
     FARTHEST_SECONDS,
     NOTICE_SECONDS,
     Stamp,

@@ -1,0 +1,68 @@
+"""One turn of the machine: an event at a time, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from spotwatchd.core.actions import Action, Report
+from spotwatchd.core.drain import Drain
+from spotwatchd.core.job import Job
+from spotwatchd.core.settings import CoreSettings
+
+
+@dataclass
+class World:
+    """Everything the core remembers.
+
+    Attributes:
+        hint_until: hints before this time repeat one that was followed.
+    """
+
+    settings: CoreSettings
+    number: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+    drain: Drain = field(default_factory=Drain)
+    hint_until: float = 0.0
+    hint_key: str | None = None
+
+    def left(self, now: float) -> float | None:
+        """Seconds to the deadline of the drain, or None without one to keep."""
+        left = self.drain.deadline - now
+        return left if self.drain.on and left > 0 else None
+
+
+@dataclass
+class Turn:
+    """What event handlers and rules are given."""
+
+    world: World
+    now: float
+    out: list[Action] = field(default_factory=list)
+
+    @property
+    def settings(self) -> CoreSettings:
+        """The machine's numbers."""
+        return self.world.settings
+
+    @property
+    def drain(self) -> Drain:
+        """The drain."""
+        return self.world.drain
+
+    def do(self, action: Action) -> None:
+        """Want something done."""
+        self.out.append(action)
+
+    def next_number(self) -> int:
+        """A number for an action, unique over the life of the machine's boot."""
+        number = self.world.number
+        self.world.number += 1
+        return number
+
+    def report(self, word: str, job: str | None = None, **fields: object) -> None:
+        """Tell people."""
+        self.do(Report(word, job, tuple(fields.items())))
+
+    def deadline(self) -> float | None:
+        """The deadline for what is started now: None without one, or when it is past."""
+        return None if self.world.left(self.now) is None else self.drain.deadline
