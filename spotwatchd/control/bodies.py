@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from spotwatchd.control import constraints as c
 
 
 @dataclass(frozen=True)
-class JobBody:
+class Body:
+    """What all request bodies share."""
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """The first field that does not fit the others and what it must be, or None."""
+        return None
+
+
+@dataclass(frozen=True)
+class JobBody(Body):
     """A job to register (POST /v1/jobs).
 
     Attributes:
@@ -22,29 +34,41 @@ class JobBody:
         run_id: identity of the run; null makes one.
     """
 
-    name: str
-    checkpoint_dir: str
-    argv: list[str] | None = None
-    cwd: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    checkpoint_glob: str | None = None
-    store: str | None = None
-    signal: str | None = None
-    interval: float | None = None
-    run_id: str | None = None
+    name: Annotated[str, c.JOB_NAME]
+    checkpoint_dir: Annotated[str, c.ABSOLUTE]
+    argv: Annotated[list[Annotated[str, c.ARGUMENT]], c.COMMAND] | None = None
+    cwd: Annotated[str, c.ABSOLUTE] | None = None
+    env: Annotated[
+        dict[Annotated[str, c.VARIABLE], Annotated[str, c.VARIABLE_VALUE]], c.ENVIRONMENT
+    ] = field(default_factory=dict)
+    checkpoint_glob: Annotated[str, c.GLOB] | None = None
+    store: Annotated[str, c.STORE] | None = None
+    signal: Annotated[str, c.SIGNAL] | None = None
+    interval: Annotated[float, c.INTERVAL] | None = None
+    run_id: Annotated[str, c.RUN_ID] | None = None
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """The program needs a name; later arguments may be empty strings."""
+        if self.argv is not None and not self.argv[0]:
+            return "argv[0]", "the program to run, not an empty string"
+        return None
 
 
 @dataclass(frozen=True)
-class ProcessBody:
-    """A process to register (POST /v1/jobs/{name}/processes)."""
+class ProcessBody(Body):
+    """A process to register (POST /v1/jobs/{name}/processes). It is the caller itself."""
 
-    rank: int = 0
-    world_size: int = 1
-    step: int | None = None
+    rank: Annotated[int, c.RANK] = 0
+    world_size: Annotated[int, c.WORLD] = 1
+    step: Annotated[int, c.STEP] | None = None
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """A rank counts from 0 to world_size - 1."""
+        return _rank_fits(self.rank, self.world_size)
 
 
 @dataclass(frozen=True)
-class SealBody:
+class SealBody(Body):
     """A save that begins or a checkpoint that is sealed (POST /v1/jobs/{name}/checkpoints).
 
     Attributes:
@@ -57,34 +81,40 @@ class SealBody:
         rank, world_size: which process speaks.
     """
 
-    phase: str
-    step: int
-    path: str = ""
-    mark: str = ""
-    ask: int = 0
-    seconds: float | None = None
-    rank: int = 0
-    world_size: int = 1
+    phase: Annotated[str, c.PHASE]
+    step: Annotated[int, c.STEP]
+    path: Annotated[str, c.RELATIVE] = ""
+    mark: Annotated[str, c.MARK] = ""
+    ask: Annotated[int, c.ASK] = 0
+    seconds: Annotated[float, c.DURATION] | None = None
+    rank: Annotated[int, c.RANK] = 0
+    world_size: Annotated[int, c.WORLD] = 1
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """A sealed checkpoint has a place; a rank is below world_size."""
+        if self.phase == "sealed" and not self.path:
+            return "path", "the path of the sealed checkpoint"
+        return _rank_fits(self.rank, self.world_size)
 
 
 @dataclass(frozen=True)
-class ProgressBody:
+class ProgressBody(Body):
     """A step that training has completed (POST /v1/jobs/{name}/progress)."""
 
-    step: int
-    rank: int = 0
+    step: Annotated[int, c.STEP]
+    rank: Annotated[int, c.RANK] = 0
 
 
 @dataclass(frozen=True)
-class FinishBody:
+class FinishBody(Body):
     """The job is really done (POST /v1/jobs/{name}/finish)."""
 
-    step: int | None = None
-    rank: int = 0
+    step: Annotated[int, c.STEP] | None = None
+    rank: Annotated[int, c.RANK] = 0
 
 
 @dataclass(frozen=True)
-class InterruptBody:
+class InterruptBody(Body):
     """A notice by hand (POST /v1/interrupt).
 
     Attributes:
@@ -92,5 +122,11 @@ class InterruptBody:
         action: terminate, stop, hibernate or reboot.
     """
 
-    seconds: float = 120.0
-    action: str = "terminate"
+    seconds: Annotated[float, c.WINDOW] = 120.0
+    action: Annotated[str, c.ACTION] = "terminate"
+
+
+def _rank_fits(rank: int, world_size: int) -> tuple[str, str] | None:
+    if rank < world_size:
+        return None
+    return "rank", f"below world_size, which is {world_size}"
