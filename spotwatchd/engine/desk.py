@@ -75,7 +75,7 @@ class FrontDesk:
         }
 
     def _drain(self) -> Document | None:
-        drain = self._house.core.drain_view()
+        drain = self._house.core.drain()
         if drain is None:
             return None
         return {
@@ -103,7 +103,7 @@ class FrontDesk:
 
     def _document(self, record: Record) -> Document:
         kept, view = record.kept, self._house.core.view(record.name)
-        due = None if view is None or view.next_save_at is None else view.next_save_at
+        due = None if view is None or view.next_save is None else view.next_save
         return {
             "name": record.name,
             "state": self._state(record),
@@ -131,12 +131,12 @@ class FrontDesk:
             return record.kept.outcome or "unknown"
         if view.life is Life.DONE:
             return record.kept.outcome or "stopped"
-        draining = self._house.core.drain_view() is not None
+        draining = self._house.core.drain() is not None
         if view.life is Life.RUNNING and record.kept.told and view.saving is not Saving.IDLE:
             return "saving"
         if draining and view.life in (Life.WAITING, Life.RELEASING):
             return "interrupted"
-        return view.life.value
+        return str(view.life.value)
 
     # -- jobs and their processes -----------------------------------------------------------
 

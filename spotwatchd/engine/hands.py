@@ -11,7 +11,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-from spotwatchd.core import actions as act
+from spotwatchd.core import actions as do
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
 from spotwatchd.engine import text
@@ -38,42 +38,55 @@ class Hands:
 
     # -- what the core wants -------------------------------------------------------------
 
-    def act(self, action: act.Action) -> None:  # noqa: C901, PLR0912 - one line per kind of action
+    def act(self, action: do.Action) -> None:
         """Start ``action``."""
         match action:
-            case act.DrainOpened():
+            case do.DrainOpened():
                 self._drain_opened(action)
-            case act.DrainMoved():
+            case do.DrainMoved():
                 self._keep_drain(action.drain, action.deadline)
-            case act.DrainClosed() | act.Undrained():
+            case do.DrainClosed() | do.Undrained():
                 self._drain_over(action)
-            case act.Report():
+            case do.Report():
                 self._report(action)
-            case _ if (record := self._house.records.get(action.job)) is None:
-                return  # removed while the action was under way
-            case act.Ask():
+            case _:
+                record = self._house.records.get(action.job)
+                if record is not None:  # else removed while the action was under way
+                    self._act_for(record, action)
+
+    def _act_for(self, record: Record, action: do.Action) -> None:
+        match action:
+            case do.Ask():
                 self._ask(record, action)
-            case act.Withdraw():
+            case do.Withdraw():
                 record.board.withdraw(action.number)
                 record.events.send({"event": "withdrawn", "job": record.name})
-            case act.Take():
-                record.link.send({"do": "take", "no": action.no})
-            case act.Release():
-                self._release(record, action)
-            case act.Upload():
-                self._upload(record, action)
-            case act.CancelUpload():
-                record.link.send({"do": "cancel", "no": action.no})
-            case act.Commit():
-                self._commit(record, action)
-            case act.Start():
+            case do.Start():
                 self._spawn(self._start(record, action), f"start-{record.name}")
-            case act.Stop():
+            case do.Stop():
                 self._stop(record, action)
-            case act.JobSettled():
+            case do.JobSettled():
                 self._settled(record, action)
+            case _:
+                self._command(record, action)
 
-    def _ask(self, record: Record, action: act.Ask) -> None:
+    def _command(self, record: Record, action: do.Action) -> None:
+        """What the job's replicator does."""
+        match action:
+            case do.Take():
+                record.link.send({"do": "take", "no": action.no})
+            case do.CancelUpload():
+                record.link.send({"do": "cancel", "no": action.no})
+            case do.Upload():
+                self._upload(record, action)
+            case do.Commit():
+                self._commit(record, action)
+            case do.Release():
+                self._release(record, action)
+            case _:
+                raise TypeError(f"no hand for {action}")
+
+    def _ask(self, record: Record, action: do.Ask) -> None:
         what = "none" if action.action is None else action.action.value
         record.board.ask(action.number, deadline=action.deadline, cause=action.cause, action=what)
         fresh = action.number != record.kept.asked
@@ -101,7 +114,7 @@ class Hands:
         if ask_signal(record) is not None and record.managed:
             self._house.launcher.ask(record.name)
 
-    def _upload(self, record: Record, action: act.Upload) -> None:
+    def _upload(self, record: Record, action: do.Upload) -> None:
         record.link.send(
             {
                 "do": "upload",
@@ -112,7 +125,7 @@ class Hands:
             }
         )
 
-    def _commit(self, record: Record, action: act.Commit) -> None:
+    def _commit(self, record: Record, action: do.Commit) -> None:
         record.link.send(
             {
                 "do": "commit",
@@ -124,7 +137,7 @@ class Hands:
             }
         )
 
-    def _release(self, record: Record, action: act.Release) -> None:
+    def _release(self, record: Record, action: do.Release) -> None:
         record.kept.outcome = action.outcome.value
         self._house.keep(record)
         record.link.send(
@@ -137,7 +150,7 @@ class Hands:
             }
         )
 
-    async def _start(self, record: Record, action: act.Start) -> None:
+    async def _start(self, record: Record, action: do.Start) -> None:
         record.kept.attempt = action.attempt
         record.kept.finished = record.kept.told = False
         record.kept.running = True
@@ -193,7 +206,7 @@ class Hands:
         self._house.keep(record)
         self._house.post(ev.JobExited(record.name, attempt, status, record.kept.finished))
 
-    def _stop(self, record: Record, action: act.Stop) -> None:
+    def _stop(self, record: Record, action: do.Stop) -> None:
         if record.managed:
             self._house.launcher.stop(record.name)
         else:
@@ -209,7 +222,7 @@ class Hands:
 
     # -- the drain -----------------------------------------------------------------------
 
-    def _drain_opened(self, action: act.DrainOpened) -> None:
+    def _drain_opened(self, action: do.DrainOpened) -> None:
         notice = self._notice = action.notice
         self._keep_drain(action.drain, notice.deadline)
         left = notice.deadline - self._house.clock()
@@ -239,14 +252,14 @@ class Hands:
             },
         )
 
-    def _drain_over(self, action: act.DrainClosed | act.Undrained) -> None:
-        if isinstance(action, act.DrainClosed):
+    def _drain_over(self, action: do.DrainClosed | do.Undrained) -> None:
+        if isinstance(action, do.DrainClosed):
             self._house.log.info("interruption settled", seconds_to_spare=round(action.spare, 3))
             return
         self._house.journal.post("drain", str(action.drain), None)
         self._house.log.info("this machine goes on", reason=action.reason)
 
-    def _settled(self, record: Record, action: act.JobSettled) -> None:
+    def _settled(self, record: Record, action: do.JobSettled) -> None:
         notice = self._notice
         spare = 0.0 if notice is None else notice.deadline - self._house.clock()
         self._house.receipts.settle(action, spare, record.step)
@@ -265,7 +278,7 @@ class Hands:
             spare_seconds=spare,
         )
 
-    def _report(self, action: act.Report) -> None:
+    def _report(self, action: do.Report) -> None:
         fields = dict(action.fields)
         record = self._house.records.get(action.job) if action.job else None
         if record is None:
