@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spotwatchd.jobs.launcher import private_directory
-from spotwatchd.jobs.spawn import Account, spawn
+from spotwatchd.jobs.spawn import Account, let_go, spawn
 
 # A replicator that cannot start (broken installation, full disk) is tried again this often.
 _RETRY = (0.5, 30.0)
@@ -80,8 +80,7 @@ class Replicator:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._process is not None:
-            # It outlives us on purpose; subprocess would warn about a child not waited for.
-            self._process.returncode = 0
+            let_go(self._process)
 
 
 async def unfinished_jobs(store: str, limit: float) -> list[dict[str, Any]]:

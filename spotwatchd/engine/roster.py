@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import secrets
@@ -195,7 +196,8 @@ class Roster:
             )
         )
         if died_unseen:
-            self._gone(record, kept.attempt, recorded_status(record.attempt_directory))
+            status = await asyncio.to_thread(recorded_status, record.attempt_directory)
+            self._gone(record, kept.attempt, status)
 
     async def _adopt(self, record: Record) -> bool:
         if record.kept.ended:

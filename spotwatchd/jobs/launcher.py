@@ -19,7 +19,7 @@ from typing import Protocol
 
 from spotwatchd.errors import JobError
 from spotwatchd.jobs import leftovers, pidfd, shim
-from spotwatchd.jobs.spawn import Account, spawn
+from spotwatchd.jobs.spawn import Account, let_go, spawn
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,11 @@ def _recorded_shim(directory: Path) -> tuple[int, int] | None:
         return None
 
 
+def _find_shim(directory: Path) -> int | None:
+    recorded = _recorded_shim(directory)
+    return None if recorded is None else pidfd.open_checked(*recorded)
+
+
 def private_directory(path: Path, who: Account) -> None:
     """Make ``path`` a directory that only ``who`` (and the daemon) may enter."""
     path.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -108,18 +113,19 @@ class ChildLauncher:
 
     def __init__(self) -> None:
         self._running: dict[str, pidfd.Watched] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def start(self, order: Order, gone: Callable[[int | None], None]) -> None:
         """Start it. Raises JobError when nothing could be started."""
         process = await asyncio.to_thread(_spawn_shim, order)
         fd = os.pidfd_open(process.pid)
+        self._children[order.job] = process
         self._watch(order.job, order.directory, fd, process, gone)
 
     async def adopt(self, job: str, directory: Path, gone: Callable[[int | None], None]) -> bool:
         """Watch an attempt that an earlier daemon started; False when it is over."""
-        recorded = await asyncio.to_thread(_recorded_shim, directory)
-        fd = None if recorded is None else pidfd.open_checked(*recorded)
+        fd = await asyncio.to_thread(_find_shim, directory)
         if fd is None:
             await asyncio.to_thread(leftovers.end, directory)
             return False
@@ -161,6 +167,8 @@ class ChildLauncher:
         """Stop watching; what runs goes on."""
         for running in self._running.values():
             running.close()
+        for process in self._children.values():
+            let_go(process)
         for task in list(self._finishing):
             await task
 

@@ -20,7 +20,7 @@ async def test_join(up: Daemon) -> None:
     """A process that joins is known by a pidfd."""
     answer = await up.call("POST", "/v1/jobs/resnet/processes", {"rank": 0, "world_size": 2})
     assert answer["rank"] == 0
-    (peer, pidfd), = up.desk.jobs["resnet"].processes
+    ((peer, pidfd),) = up.desk.jobs["resnet"].processes
     assert peer.pid == os.getpid()
     assert peer.uid == os.getuid()
     assert pidfd > 2
