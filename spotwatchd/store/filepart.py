@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from typing import TYPE_CHECKING
 
 from spotwatchd.errors import Damaged
 from spotwatchd.store.checksum import chunks_of, crc64nvme
 from spotwatchd.store.retry import Patience
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 class Part(io.RawIOBase):
@@ -56,14 +60,14 @@ class Part(io.RawIOBase):
         self._at = max(0, start + offset)
         return self._at
 
-    def read(self, size: int = -1) -> bytes:
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
         if self._patience.is_over():
             raise TimeoutError("the time given is over")
-        left = max(0, self._length - self._at)
-        wanted = left if size < 0 else min(size, left)
-        data = os.pread(self._file.fileno(), wanted, self._offset + self._at)
-        if wanted and not data:
+        view = memoryview(buffer).cast("B")
+        view = view[: min(len(view), max(0, self._length - self._at))]
+        got = os.preadv(self._file.fileno(), [view], self._offset + self._at)
+        if len(view) and not got:
             # Else the server would wait for the rest until its time-out.
             raise OSError("the file became shorter while it was sent")
-        self._at += len(data)
-        return data
+        self._at += got
+        return got

@@ -52,7 +52,7 @@ class Caller:
     def __init__(self, bucket: str, prefix: str, options: StoreOptions) -> None:
         self.bucket = bucket
         self.prefix = prefix
-        with _library_errors(f"s3://{bucket}/{prefix}"):
+        with _library_errors("open", f"s3://{bucket}/{prefix}"):
             self._client = _client(options)
 
     def __call__(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Caller:
         if operation not in _ABOUT_BUCKET:
             parameters["Key"] = key
         try:
-            with _library_errors(f"s3://{self.bucket}/{key}"):
+            with _library_errors(operation, f"s3://{self.bucket}/{key}"):
                 method = getattr(self._client, _METHODS[operation])
                 return dict(method(Bucket=self.bucket, **parameters))
         except boto.ClientError as error:
@@ -75,7 +75,8 @@ class Caller:
 
     def chunks(self, body: Any, key: str, size: int) -> Iterator[bytes]:
         """An answer's body. Raises StoreUnavailable when it breaks off."""
-        with contextlib.closing(body), _library_errors(f"s3://{self.bucket}/{key}"):
+        where = f"s3://{self.bucket}/{key}"
+        with contextlib.closing(body), _library_errors("GetObject", where):
             yield from body.iter_chunks(size)
 
 
@@ -115,33 +116,33 @@ def _config(options: StoreOptions) -> Config:
 
 
 @contextlib.contextmanager
-def _library_errors(where: str) -> Iterator[None]:
+def _library_errors(operation: str, where: str) -> Iterator[None]:
     """The library's own errors in our words; answers (ClientError) pass."""
     try:
         yield
     except boto.ClientError:
         raise
     except (boto.BotoCoreError, boto.HTTPClientError, OSError, ValueError) as error:
-        raise _failure(error, where) from error
+        raise _failure(error, operation, where) from error
 
 
-def _failure(error: Exception, where: str) -> StoreError:
+def _failure(error: Exception, operation: str, where: str) -> StoreError:
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return StoreDenied(
-            "no credentials for the store",
+            f"cannot {operation}: there are no credentials",
             where=where,
             remedy="attach an instance profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     if isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return StoreDenied(
-            "the store's certificate is not trusted",
+            f"cannot {operation}: the store's certificate is not trusted",
             where=where,
             remedy="set AWS_CA_BUNDLE to the file with the authority's certificate",
         )
     if isinstance(error, (*_NO_ANSWER, OSError)):
-        return unavailable(str(error), where)
+        return unavailable(f"{operation} got no answer: {error}", where)
     return StoreDenied(
-        f"the S3 library refuses: {error}",
+        f"cannot {operation}: {error}",
         where=where,
         remedy="correct the AWS configuration (~/.aws/config, AWS_* variables) or the store's URL",
     )

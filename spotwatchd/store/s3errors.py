@@ -101,10 +101,10 @@ def _is_transient(answer: Answer) -> bool:
     return answer.status >= 500 or answer.status in _TRANSIENT_STATUS or answer.code in _TRANSIENT
 
 
-def unavailable(reason: str, where: str) -> StoreUnavailable:
+def unavailable(what: str, where: str) -> StoreUnavailable:
     """The store did not answer, or not in a way that says what happened."""
     return StoreUnavailable(
-        f"the store did not do it: {reason}",
+        what,
         where=where,
         remedy="it is tried again; if it stays so, look at the network, the endpoint and the store",
     )

@@ -86,6 +86,7 @@ class Uploader:
         return self._call("PutObject", upload.key, Body=body, ChecksumCRC64NVME=checksum)
 
     def _put_parts(self, upload: Upload, patience: Patience) -> None:
+        _check_size(upload)
         upload_id = patience.call(lambda: self._create(upload))
         try:
             parts = self._send_parts(upload, upload_id, patience)
@@ -209,6 +210,14 @@ def _whole(upload: Upload) -> bytes:
     body = b"".join(local_chunks(upload.path, upload.key))
     _compare(upload, len(body), crc64nvme(body))
     return body
+
+
+def _check_size(upload: Upload) -> None:
+    """A longer file has the sealed bytes at its beginning, and is not what was sealed."""
+    with local_errors(upload.path, upload.key):
+        differs = upload.path.stat().st_size != upload.size
+    if differs:
+        _check_local(upload)
 
 
 def _check_local(upload: Upload) -> None:

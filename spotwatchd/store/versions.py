@@ -9,6 +9,9 @@ time could create version 6 when 17 to 20 are there. Therefore every writer list
 its link, and a higher number means that it lost. Nobody can have taken the stale version
 for the newest meanwhile, because the newest is never pruned.
 
+It also loses when somebody already built on its version before it listed. Then the write
+did happen, and whoever reads back finds its own mark in what was built on it.
+
 An NFS client may answer a listing from its cache. Creating a file in a directory makes it
 ask the server, and a writer creates its temporary file before it looks at the numbers. A
 *reader* may be behind by the mount's attribute cache (acdirmax, 60 s unless set): it sees
@@ -68,7 +71,8 @@ def path_of(document: Path, number: int) -> Path:
 def read(document: Path) -> Document | None:
     """The newest version. Raises OSError."""
     for _ in range(_READ_ROUNDS):
-        newest = _newest(document)
+        # A listing during which every version was replaced may show none of them: ask twice.
+        newest = _newest(document) or _newest(document)
         if not newest:
             return None
         with contextlib.suppress(FileNotFoundError):
