@@ -212,8 +212,9 @@ def _reset(request: web.Request) -> web.StreamResponse:
 
 
 async def _truncated(request: web.Request, good: web.Response) -> web.StreamResponse:
-    raw = _raw(good)
+    if not good.body:
+        good.text = "there is more to say about this"
     body = good.body if isinstance(good.body, bytes) else b""
     if request.transport is not None:
-        request.transport.write(raw[: len(raw) - (len(body) + 1) // 2])
+        request.transport.write(_raw(good)[: -(len(body) + 1) // 2])
     return _closed(request)

@@ -81,13 +81,16 @@ class Metadata:
         Raises:
             Trouble: for everything that is neither 200 nor 404.
         """
+        fresh = not self.ready()
+        token = await self._valid_token(renew=renew)
         try:
-            return await self._get(path, await self._valid_token(renew=renew))
+            return await self._get(path, token)
         except Trouble as trouble:
             if trouble.kind is not Failure.UNAUTHORIZED:
                 raise
-            self._token = None
-            if not renew or self._settings.imds_v1:
+            self._forget(token)
+            # A token refused at once is refused for another reason than its age.
+            if fresh or not renew or self._settings.imds_v1:
                 raise
         return await self._get(path, await self._valid_token(renew=True))
 
@@ -99,6 +102,11 @@ class Metadata:
     def renewal_due(self) -> bool:
         """True when the token nears its end; the old one still serves."""
         return self._token is not None and self._clock() >= self._token.renew_at
+
+    def _forget(self, value: str) -> None:
+        # Somebody else may have replaced it in the meantime.
+        if self._token is not None and self._token.value == value:
+            self._token = None
 
     async def _valid_token(self, *, renew: bool) -> str:
         if self._settings.imds_v1:
