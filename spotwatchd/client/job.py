@@ -44,6 +44,7 @@ class Job:
         self._sealed: set[int] = set()  # steps that this run wrote or resumed from
         self._last_step: int | None = None
         self._leaving = False
+        self._told = 0  # the ask whose answer the daemon has confirmed
         self._swept = False
 
     # -- what is asked -------------------------------------------------------------------
@@ -192,28 +193,30 @@ class Job:
 
     def _announce(self, sealed: Path, step: int, ask: Ask | None, seconds: float | None) -> None:
         # Only the ask that stood when the state was taken is answered: a later one wants more.
+        # It is named to the daemon until a seal that names it was heard.
         self._sealed.add(step)
         self._last_step = step
+        number = 0 if ask is None or ask.number == self._told else ask.number
         if ask is not None:
             self._leaving = ask.leave
             self._listener.answered(ask.number)
-        self._speak(
-            "checkpoints",
-            {
-                "phase": "sealed",
-                "step": step,
-                "path": sealed.name,
-                "mark": mark_of(sealed),
-                "ask": ask.number if ask is not None else 0,
-                "seconds": seconds,
-                "rank": self.rank,
-                "world_size": self.world_size,
-            },
-        )
+        body = {
+            "phase": "sealed",
+            "step": step,
+            "path": sealed.name,
+            "mark": mark_of(sealed),
+            "ask": number,
+            "seconds": seconds,
+            "rank": self.rank,
+            "world_size": self.world_size,
+        }
+        if self._speak("checkpoints", body) and number:
+            self._told = number
 
-    def _speak(self, word: str, body: dict[str, Any]) -> None:
-        self._registration.say(word, body)
+    def _speak(self, word: str, body: dict[str, Any]) -> bool:
+        heard = self._registration.say(word, body)
         self._listener.refresh()
+        return heard
 
 
 def connect(

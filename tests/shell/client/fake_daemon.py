@@ -102,6 +102,8 @@ class FakeDaemon:
             return 200, self._facts()
         if not self.registered:
             return 404, {"title": "no such process"}
+        if body.get("ask"):
+            self.board.withdraw(body["ask"])  # answered
         return 200, {}
 
     def _facts(self) -> dict[str, Any]:
