@@ -25,7 +25,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
 # sdnotify: one file, wherever it is; the file decides its name.
 SINGLE_FILE = ("sdnotify",)
 # Imported by training environments, on Python 3.10 too, with nothing installed beside the package.
-LIGHT = ("errors.py", "wire/", "client/", "cli/run.py", "cli/main.py", "__init__.py")
+CLI = ("__init__", "main", "run", "follow", "tail", "private", "environment", "options", "extra")
+LIGHT = ("errors.py", "wire/", "client/", "__init__.py", *(f"cli/{name}.py" for name in CLI))
 NEW_IN_311 = ("tomllib",)
 
 

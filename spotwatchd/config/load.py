@@ -15,8 +15,16 @@ from typing import Any
 
 import tomllib
 
-from spotwatchd.config.tree import SECTIONS, Config, Setting, environment_name, settings
+from spotwatchd.config.tree import (
+    SECTIONS,
+    Config,
+    Setting,
+    environment_name,
+    settings,
+    user_state,
+)
 from spotwatchd.errors import ConfigError
+from spotwatchd.wire.paths import SOCKET_NAME, private_runtime
 
 # Variables that the daemon sets for the processes of a job (docs/architecture.md), so that a
 # private daemon started from within a job does not take them for misspelt settings; and
@@ -171,6 +179,16 @@ def _from_environment(reader: _Reader, environ: Mapping[str, str]) -> None:
             reader.unknown(variable, "environment", list(names))
 
 
+def _private_defaults(reader: _Reader) -> None:
+    """Everything of a private daemon is its user's own, root's too, and beside its socket."""
+    usual = private_runtime()
+    socket = reader.values.setdefault("socket", usual / SOCKET_NAME)
+    elsewhere = socket.parent != usual
+    reader.values.setdefault("runtime_dir", socket.parent)
+    reader.values.setdefault("state_dir", socket.parent / "state" if elsewhere else user_state())
+    reader.values.setdefault("socket_mode", 0o600)
+
+
 def _contradictions(config: Config, origins: Mapping[str, str]) -> list[Problem]:
     found = []
     save = config.checkpoint
@@ -214,13 +232,20 @@ def _build(values: dict[str, Any], *, private: bool) -> Config:
     return Config(**top, private=private)
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, private: bool = False) -> Loaded:
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    given: Mapping[str, str] | None = None,
+    private: bool = False,
+) -> Loaded:
     """Read the configuration.
 
     Args:
         path: the TOML file, or None for none.
         environ: usually ``os.environ``; wins over the file.
-        private: goes into the tree as it is.
+        given: settings by dotted name from the command line; win over everything.
+        private: a daemon of one user: other defaults for directories and socket.
 
     Raises:
         ConfigError: naming every problem, each with file and line (or variable), value and remedy.
@@ -229,6 +254,10 @@ def load(path: Path | None, environ: Mapping[str, str], *, private: bool = False
     if path is not None:
         _from_file(reader, path)
     _from_environment(reader, environ)
+    for name, value in (given or {}).items():
+        reader.take(name, value, f"option --{name}", text=True)
+    if private:
+        _private_defaults(reader)
     if reader.problems:
         raise _error(reader.problems)
     config = _build(reader.values, private=private)

@@ -63,11 +63,14 @@ def _runtime() -> Path:
     return SYSTEM_RUNTIME if _is_root() else private_runtime()
 
 
-def _state() -> Path:
-    if _is_root():
-        return SYSTEM_STATE
+def user_state() -> Path:
+    """Where a user's programs keep what outlives a reboot (XDG base directories)."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Path(base) / "spotwatchd"
+
+
+def _state() -> Path:
+    return SYSTEM_STATE if _is_root() else user_state()
 
 
 def _own_user() -> tuple[str, ...]:
@@ -243,12 +246,12 @@ class Config:
     resume_from_store: bool = _setting(
         Switch(), True, "Start unfinished jobs that are found in the store."
     )
-    checkpoint_root: Path | None = _setting(  # noqa: RUF009 - a field(), as all
+    checkpoint_root: Path | None = _setting(  # noqa: RUF009 - it returns a dataclass field
         ABSOLUTE,
         None,
-        "Directory below which jobs found in the store keep their checkpoints on this machine, "
-        "one directory each; without it they use the path of the machine they come from.",
-        example="none",
+        "Directory below which jobs found in the store get a checkpoint directory of their name, "
+        "on machines whose disks are mounted elsewhere than where the job was registered.",
+        example="the path that the job was registered with",
     )
     imds: Imds = field(default_factory=Imds)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

@@ -30,6 +30,7 @@ state_dir = "/var/lib/x"
 machine = "i-0abc"
 allowed_users = ["ubuntu", "ml"]
 resume_from_store = false
+checkpoint_root = "/data/ckpt"
 
 [imds]
 endpoint = "http://127.0.0.1:1338"
@@ -71,6 +72,7 @@ EXPECTED: dict[str, Any] = {
     "machine": "i-0abc",
     "allowed_users": ("ubuntu", "ml"),
     "resume_from_store": False,
+    "checkpoint_root": Path("/data/ckpt"),
     "imds.endpoint": "http://127.0.0.1:1338",
     "imds.poll_seconds": 0.5,
     "imds.timeout": 2.0,

@@ -96,10 +96,10 @@ def test_an_exception_is_told_with_its_trace() -> None:
         out = io.StringIO()
         logs.configure(form, "info", out)
         try:
-            os.environ["lost"]
+            os.environ["LOST"]
         except KeyError:
             logs.get("x").exception("bug")
-        assert "KeyError: 'lost'" in out.getvalue()
+        assert "KeyError: 'LOST'" in out.getvalue()
 
 
 def test_libraries_speak_through_the_same_door() -> None:

@@ -1,0 +1,175 @@
+"""``spotwatch run``: register a job and stay with it. Standard library only, Python 3.10 too."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spotwatchd.cli import options, private
+from spotwatchd.cli.environment import job_environment, looks_secret
+from spotwatchd.cli.follow import Detached, Follower, exit_status, is_over
+from spotwatchd.errors import DaemonUnreachable, JobError
+from spotwatchd.wire import http
+from spotwatchd.wire.paths import SOCKET_NAME, SYSTEM_RUNTIME, private_runtime
+
+if TYPE_CHECKING:
+    from spotwatchd.cli.options import Parsers
+
+Document = dict[str, Any]
+
+# The daemon looks into the store's settings before it answers.
+_SUBMIT_SECONDS = 30.0
+
+
+def register(subparsers: Parsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a command as a job: saved when the machine goes away, resumed on the next",
+        usage="spotwatch run --name NAME --checkpoint-dir DIR [option ...] [--] COMMAND ...",
+    )
+    add = parser.add_argument
+    add("--name", required=True, metavar="NAME", help="of the job, the same on every machine")
+    add("--checkpoint-dir", required=True, metavar="DIR", help="where the job keeps checkpoints")
+    add("--store", metavar="URL", help="s3://BUCKET/PREFIX or file:///DIRECTORY")
+    add(
+        "--checkpoint-glob",
+        metavar="GLOB",
+        help="for programs that write plain files: which of them are checkpoints, e.g. '*.pt'",
+    )
+    add("--signal", type=_signal, metavar="SIG", help="that asks the program to save: SIGTERM")
+    add("--interval", type=float, metavar="S", help="seconds between saves; 0: only when asked")
+    add(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="one more variable for the job; it is written to the store as it is",
+    )
+    add("--detach", action="store_true", help="return at once; the job goes on")
+    options.common(parser)
+    add("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments")
+    parser.set_defaults(func=_run)
+
+
+def _signal(text: str) -> str:
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    if name not in signal.Signals.__members__:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a signal, e.g. SIGTERM or SIGUSR1")
+    return name
+
+
+def _command(words: list[str]) -> list[str]:
+    """The command with its program as an absolute path: the daemon has another PATH."""
+    argv = words[1:] if words[:1] == ["--"] else words
+    if not argv:
+        raise JobError("no command was given", remedy="spotwatch run ... -- python train.py")
+    found = shutil.which(argv[0])
+    if found is None:
+        raise JobError(
+            f"no such program: {argv[0]}", where="PATH", remedy="give its path, or correct the name"
+        )
+    # Links are kept: the python of a virtual environment is one, and knows itself by its name.
+    return [str(Path(found).absolute()), *argv[1:]]
+
+
+def _checkpoint_directory(text: str) -> str:
+    path = Path(os.path.abspath(text))  # noqa: PTH100 - without ".." and with links kept
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(
+            f"the checkpoint directory cannot be made: {error.strerror}",
+            where=str(path),
+            remedy="choose one that you can write to",
+        ) from error
+    return str(path)
+
+
+def _body(args: argparse.Namespace) -> Document:
+    body = {
+        "name": args.name,
+        "argv": _command(args.argv),
+        "cwd": str(Path.cwd()),
+        "env": job_environment(os.environ, args.env),
+        "checkpoint_dir": _checkpoint_directory(args.checkpoint_dir),
+        "checkpoint_glob": args.checkpoint_glob,
+        "store": args.store,
+        "signal": args.signal,
+        "interval": args.interval,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _warn_of_secrets(args: argparse.Namespace) -> None:
+    for word in args.env:
+        name = word.partition("=")[0]
+        if looks_secret(name):
+            print(
+                f"{args.name}  {name} is written to the store as it is: "
+                "whoever may read the store reads it",
+                file=sys.stderr,
+            )
+
+
+def _submit(socket: str, body: Document) -> Document:
+    answer: Document = http.request(socket, "POST", "/v1/jobs", body, timeout=_SUBMIT_SECONDS)
+    return answer
+
+
+def _start_private(socket: str) -> None:
+    private.start(socket)
+    print(
+        "spotwatch: no spotwatchd is installed here, so a private one was started; "
+        "it does not survive a reboot",
+        file=sys.stderr,
+    )
+
+
+def _register(socket: str, body: Document) -> tuple[Document, bool]:
+    """The job's document, and whether a private daemon was started for it."""
+    try:
+        return _submit(socket, body), False
+    except DaemonUnreachable as error:
+        # Where a daemon is installed, a private one beside it would run jobs twice.
+        if socket == str(SYSTEM_RUNTIME / SOCKET_NAME) or not private.nobody_there(error):
+            raise
+    _start_private(socket)
+    return _submit(socket, body), True
+
+
+def _run(args: argparse.Namespace) -> int:
+    socket = os.path.abspath(options.socket_of(args))  # noqa: PTH100 - links are kept
+    body = _body(args)
+    _warn_of_secrets(args)
+    if Path(socket).parent == private_runtime():
+        own = private_runtime()
+        private.own_directory(own.parent)
+        private.own_directory(own)
+    document, started = _register(socket, body)
+    if args.detach:
+        print(json.dumps(document) if args.json else f"{args.name}  {document.get('state')}")
+        return options.OK
+    if is_over(document):
+        return _already(args, document)
+    revive = (lambda: _start_private(socket)) if started else None
+    follower = Follower(socket, args.name, as_json=args.json, revive=revive)
+    try:
+        return follower.follow(document)
+    except Detached as detached:
+        return detached.status
+
+
+def _already(args: argparse.Namespace, document: Document) -> int:
+    if args.json:
+        print(json.dumps(document))
+    else:
+        why = f": {document['reason']}" if document.get("reason") else ""
+        print(f"{args.name}  already {document.get('outcome')}{why}", file=sys.stderr)
+    return exit_status(document)

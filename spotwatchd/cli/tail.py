@@ -1,0 +1,62 @@
+"""The output of a job, copied as it grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+_CHUNK = 1 << 16
+
+
+class Tail:
+    """Copies the output files of a job's attempts, one after the other."""
+
+    def __init__(self, out: BinaryIO, *, from_end_of: str | None = None) -> None:
+        """Set up.
+
+        Args:
+            out: where to.
+            from_end_of: a file whose present content is not shown (it is from before us).
+        """
+        self._out = out
+        self._skip = from_end_of
+        self._path: str | None = None
+        self._file: BinaryIO | None = None
+        self.refused = ""
+
+    def follow(self, path: str | None) -> None:
+        """Turn to ``path``, after what is left of the one before."""
+        if path is None or path == self._path:
+            return
+        self.copy()
+        self.close()
+        self._path = path
+
+    def copy(self) -> None:
+        """Copy what is there now."""
+        if self._file is None:
+            self._open()
+        if self._file is None:
+            return
+        while chunk := self._file.read(_CHUNK):
+            self._out.write(chunk)
+        self._out.flush()
+
+    def _open(self) -> None:
+        if self._path is None or self.refused == self._path:
+            return
+        try:
+            self._file = Path(self._path).open("rb")  # noqa: SIM115 - it stays open, see close()
+        except FileNotFoundError:
+            return  # the attempt is about to begin
+        except OSError:
+            self.refused = self._path
+            return
+        if self._path == self._skip:
+            self._file.seek(0, 2)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
