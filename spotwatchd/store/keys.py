@@ -8,6 +8,18 @@ RESERVED_PREFIX = ".spotwatch-"
 Not every hidden name: torch's distributed checkpoints contain a file ``.metadata``.
 """
 
+DOCUMENT_LIMIT = 16 << 20
+"""Bytes. A thousand checkpoints in head.json are about 150 KB; nobody can make a daemon
+swallow more than this by writing to the bucket."""
+
+
+def is_own_key(key: str) -> bool:
+    """Whether a listed key can be one of ours: folders and foreign oddities are left alone."""
+    try:
+        return bool(check_key(key))
+    except ValueError:
+        return False
+
 
 def check_key(key: str) -> str:
     """The key itself. Raises ValueError when it could leave the store or hide in it."""

@@ -12,52 +12,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from spotwatchd.errors import ConfigError
 from spotwatchd.store.base import Backend
 from spotwatchd.store.directory import DirectoryBackend
 from spotwatchd.store.keys import check_key
+from spotwatchd.store.options import Addressing, StoreOptions
+
+__all__ = ["StoreOptions", "directory_of", "is_directory_url", "open_backend"]
 
 EXAMPLES = "file:///mnt/efs/spotwatch or s3://bucket/prefix"
-Addressing = Literal["auto", "path", "virtual"]
 _SETTINGS = ("endpoint", "region", "addressing")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-
-
-@dataclass(frozen=True)
-class StoreOptions:
-    """What is not in a store's URL. Only S3 uses it.
-
-    Attributes:
-        endpoint_url: http(s) address of an S3-compatible server; None is AWS.
-        region: None leaves it to the usual AWS configuration.
-        addressing: auto, path or virtual; auto is ``path`` whenever
-            ``endpoint_url`` is set.
-        connect_timeout: seconds until a connection must stand.
-        read_timeout: seconds of silence after which an answer counts as lost.
-        threads: parts sent at once.
-    """
-
-    endpoint_url: str | None = None
-    region: str | None = None
-    addressing: Addressing = "auto"
-    connect_timeout: float = 3.0
-    read_timeout: float = 10.0
-    threads: int = 4
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> StoreOptions:
-        """The AWS variables that name an endpoint and a region."""
-        env = os.environ if environment is None else environment
-        return cls(
-            endpoint_url=env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or None,
-            region=env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or None,
-        )
 
 
 def open_backend(url: str, options: StoreOptions | None = None) -> Backend:
@@ -110,7 +80,9 @@ def _split(url: str) -> SplitResult:
 
 
 def _open_s3(url: str, parts: SplitResult, options: StoreOptions) -> Backend:
-    from spotwatchd.store.s3 import S3Backend
+    # Loading the S3 library takes 0.3 s, and a directory store never needs it.
+    from spotwatchd.store.s3 import Caller
+    from spotwatchd.store.s3backend import S3Backend
 
     if not _BUCKET.fullmatch(parts.netloc):
         raise _refused(url, "a bucket's name has 3 to 63 of a-z, 0-9, '.', '-': s3://bucket/prefix")
@@ -121,7 +93,9 @@ def _open_s3(url: str, parts: SplitResult, options: StoreOptions) -> Backend:
         prefix = check_key(prefix) if prefix else ""
     except ValueError as error:
         raise _refused(url, str(error)) from None
-    return S3Backend(parts.netloc, prefix, with_settings(url, parts.query, options))
+    settings = with_settings(url, parts.query, options)
+    caller = Caller(parts.netloc, f"{prefix}/" if prefix else "", settings)
+    return S3Backend(caller, settings.threads)
 
 
 def with_settings(url: str, query: str, options: StoreOptions) -> StoreOptions:

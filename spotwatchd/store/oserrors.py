@@ -53,9 +53,15 @@ def _remedy(number: int | None, root: Path) -> str | None:
 
 def local_chunks(path: Path, url: str) -> Iterator[bytes]:
     """The checkpoint's own file. Raises Damaged: the store has nothing to do with it."""
+    with local_errors(path, url), path.open("rb", buffering=0) as file:
+        yield from chunks_of(file)
+
+
+@contextlib.contextmanager
+def local_errors(path: Path, url: str) -> Iterator[None]:
+    """Around what reads the checkpoint's own file and does nothing else."""
     try:
-        with path.open("rb", buffering=0) as file:
-            yield from chunks_of(file)
+        yield
     except OSError as error:
         raise Damaged(
             f"cannot put: the checkpoint's file cannot be read ({error.strerror or error})",

@@ -18,11 +18,15 @@ an older truth, and a write based on it is refused.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 
+from spotwatchd.errors import Damaged
 from spotwatchd.store import files
 from spotwatchd.store.base import Document
+from spotwatchd.store.checksum import chunks_of
+from spotwatchd.store.keys import DOCUMENT_LIMIT
 
 # Enough for a reader to open what it has just listed, and for a person to look back.
 KEEP = 4
@@ -68,8 +72,20 @@ def read(document: Path) -> Document | None:
         if not newest:
             return None
         with contextlib.suppress(FileNotFoundError):
-            return Document(path_of(document, newest).read_bytes(), str(newest))
+            return Document(_read_limited(path_of(document, newest)), str(newest))
     raise OSError(f"{document} changes faster than it can be read")
+
+
+def _read_limited(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > DOCUMENT_LIMIT:
+            raise Damaged(
+                f"a document of {size} bytes is no document of ours",
+                where=str(path),
+                remedy=f"documents have at most {DOCUMENT_LIMIT} bytes: look who wrote it",
+            )
+        return b"".join(chunks_of(file))
 
 
 def write(document: Path, body: bytes, expected: str | None, root: Path) -> str:

@@ -1,0 +1,213 @@
+"""The S3 backend: keys and words of the store, said in requests."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spotwatchd.errors import Conflict, Damaged, StoreDenied, StoreError, StoreUnavailable
+from spotwatchd.store.base import Document, ObjectInfo
+from spotwatchd.store.checksum import CHUNK, crc64nvme, from_base64, to_base64
+from spotwatchd.store.keys import (
+    DOCUMENT_LIMIT,
+    RESERVED_PREFIX,
+    as_folder,
+    check_document_key,
+    check_key,
+    is_own_key,
+)
+from spotwatchd.store.retry import Patience
+from spotwatchd.store.s3client import S3Caller
+from spotwatchd.store.s3errors import Absent
+from spotwatchd.store.s3upload import Upload, Uploader
+
+T = TypeVar("T")
+
+# Small requests are answered in tens of milliseconds. Three tries ride out a lost
+# connection; whoever called decides what a store that is away means.
+_TRIES = 3
+_SECONDS = 30.0
+_BATCH = 1000  # S3's limit of keys in one DeleteObjects
+
+
+class S3Backend:
+    """See base.Backend. Safe for threads."""
+
+    def __init__(self, call: S3Caller, threads: int) -> None:
+        self._call = call
+        self._prefix = call.prefix
+        self.url = f"s3://{call.bucket}/{call.prefix}".rstrip("/")
+        self._uploader = Uploader(call, self._read_full, threads)
+
+    def read_document(self, key: str) -> Document | None:
+        """See base.Backend. The version's token is the ETag."""
+        try:
+            return _patiently(lambda: self._fetch(self._full(check_document_key(key))))
+        except Absent:
+            return None
+
+    def _fetch(self, key: str) -> Document:
+        answer = self._call("GetObject", key)
+        if answer["ContentLength"] > DOCUMENT_LIMIT:
+            answer["Body"].close()
+            raise Damaged(
+                f"a document of {answer['ContentLength']} bytes is no document of ours",
+                where=f"s3://{self._call.bucket}/{key}",
+                remedy=f"documents have at most {DOCUMENT_LIMIT} bytes: look who wrote it",
+            )
+        body = b"".join(self._call.chunks(answer["Body"], key, CHUNK))
+        return Document(body, str(answer["ETag"]))
+
+    def write_document(self, key: str, body: bytes, expected: str | None) -> str:
+        """See base.Backend. One request, whatever happens."""
+        return self._write(self._full(check_document_key(key)), body, expected)
+
+    def _write(self, key: str, body: bytes, expected: str | None) -> str:
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+        try:
+            answer = self._call(
+                "PutObject",
+                key,
+                Body=body,
+                ContentType="application/json",
+                ChecksumCRC64NVME=to_base64(crc64nvme(body)),
+                **condition,
+            )
+        except Absent as error:
+            raise Conflict(f"the document is gone: {error.what}", where=error.where) from error
+        return str(answer["ETag"])
+
+    def put(self, key: str, path: Path, size: int, crc64nvme: int, *, timeout: float) -> None:
+        """See base.Backend. May overrun ``timeout`` by the time-out of one request."""
+        upload = Upload(path, self._full(check_key(key)), size, crc64nvme)
+        self._uploader.put(upload, Patience.of(timeout))
+
+    def put_bytes(self, key: str, body: bytes, *, only_if_absent: bool = False) -> None:
+        """See base.Backend. Repeated only when it is not conditional."""
+        full = self._full(check_key(key))
+        if only_if_absent:
+            self._write(full, body, None)
+            return
+        checksum = to_base64(crc64nvme(body))
+        _patiently(lambda: self._call("PutObject", full, Body=body, ChecksumCRC64NVME=checksum))
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """See base.Backend."""
+        full = self._full(check_key(key))
+        try:
+            answer = _patiently(lambda: self._call("HeadObject", full, ChecksumMode="ENABLED"))
+        except Absent:
+            return None
+        stored = answer.get("ChecksumCRC64NVME")
+        return ObjectInfo(key, answer["ContentLength"], from_base64(stored) if stored else None)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """See base.Backend. The error comes with the first chunk."""
+        try:
+            yield from self._read_full(self._full(check_key(key)))
+        except Absent:
+            raise KeyError(key) from None
+
+    def _read_full(self, key: str) -> Iterator[bytes]:
+        """The bytes of one version; a broken connection is taken up where it broke."""
+        done, total, etag, tries = 0, 0, "", _TRIES
+        while not etag or done < total:
+            resume = {"Range": f"bytes={done}-", "IfMatch": etag} if done else {}
+            answer = _patiently(lambda: self._call("GetObject", key, **resume))  # noqa: B023 - called at once
+            etag, total = answer["ETag"], done + answer["ContentLength"]
+            try:
+                for chunk in self._call.chunks(answer["Body"], key, CHUNK):
+                    done, tries = done + len(chunk), _TRIES
+                    yield chunk
+            except StoreUnavailable:
+                tries -= 1
+                if not tries:
+                    raise
+
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See base.Backend."""
+        for page in self._pages(as_folder(prefix), {}):
+            for entry in page.get("Contents", []):
+                key = entry["Key"].removeprefix(self._prefix)
+                if is_own_key(key):
+                    yield ObjectInfo(key, entry["Size"])
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """See base.Backend."""
+        folder = as_folder(prefix)
+        for page in self._pages(folder, {"Delimiter": "/"}):
+            for entry in page.get("CommonPrefixes", []):
+                key = entry["Prefix"].removeprefix(self._prefix).rstrip("/")
+                if is_own_key(key):
+                    yield key.removeprefix(folder)
+
+    def _pages(self, folder: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        parameters = {**parameters, "Prefix": f"{self._prefix}{folder}"}
+        while True:
+            page = _patiently(lambda: self._call("ListObjectsV2", "", **parameters))
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            parameters["ContinuationToken"] = page["NextContinuationToken"]
+
+    def delete(self, keys: list[str]) -> None:
+        """See base.Backend."""
+        full = [self._full(check_key(key)) for key in keys]
+        for start in range(0, len(full), _BATCH):
+            self._delete_batch(full[start : start + _BATCH])
+
+    def _delete_batch(self, keys: list[str]) -> None:
+        """One by one where the server cannot do many, or says that some stayed."""
+        left = keys
+        if len(keys) > 1:
+            with contextlib.suppress(StoreDenied):
+                left = _patiently(lambda: self._delete_many(keys))
+        for key in left:
+            with contextlib.suppress(Absent):
+                _patiently(lambda: self._call("DeleteObject", key))  # noqa: B023 - called at once
+
+    def _delete_many(self, keys: list[str]) -> list[str]:
+        named = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self._call("DeleteObjects", keys[0], Delete=named)
+        return [str(error["Key"]) for error in answer.get("Errors", [])]
+
+    def probe(self) -> None:
+        """See base.Backend."""
+        key = self._full(f"{RESERVED_PREFIX}probe-{uuid.uuid4().hex}.json")
+        try:
+            self._probe_conditions(key)
+            _patiently(lambda: self._fetch(key))
+            next(self._pages("", {"MaxKeys": 1}))
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                self._call("DeleteObject", key)
+            raise
+        _patiently(lambda: self._call("DeleteObject", key))
+
+    def _probe_conditions(self, key: str) -> None:
+        first = self._write(key, b"1", None)
+        self._must_refuse(key, None)
+        self._write(key, b"2", first)
+        self._must_refuse(key, first)
+
+    def _must_refuse(self, key: str, stale: str | None) -> None:
+        try:
+            _patiently(lambda: self._write(key, b"3", stale))
+        except Conflict:
+            return
+        header = "If-None-Match" if stale is None else "If-Match"
+        raise StoreDenied(
+            f"the server ignores {header}: two machines could own the same job",
+            where=f"s3://{self._call.bucket}/{key}",
+            remedy="use a server that honours conditional writes (docs/stores.md lists some)",
+        )
+
+    def _full(self, key: str) -> str:
+        return f"{self._prefix}{key}"
+
+
+def _patiently(request: Callable[[], T]) -> T:
+    return Patience.of(_SECONDS, _TRIES).call(request)
