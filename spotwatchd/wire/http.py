@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from spotwatchd.errors import DaemonUnreachable, SpotwatchError
@@ -95,7 +95,13 @@ def request(path: str, method: str, target: str, body: Any = None, *, timeout: f
     return json.loads(raw) if raw else None
 
 
-def stream(path: str, target: str, *, idle_timeout: float) -> Iterator[dict[str, Any]]:
+def stream(
+    path: str,
+    target: str,
+    *,
+    idle_timeout: float,
+    on_open: Callable[[], None] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Yield the objects of a newline-delimited JSON stream until the daemon ends it.
 
     Args:
@@ -103,6 +109,7 @@ def stream(path: str, target: str, *, idle_timeout: float) -> Iterator[dict[str,
         target: e.g. ``/v1/jobs/resnet/events``.
         idle_timeout: seconds without a line after which the daemon counts as gone
             (it sends an empty line as a heartbeat every 5 s).
+        on_open: called once the daemon has accepted, before its first line.
 
     Raises:
         DaemonUnreachable: nobody there, broken off, or silent for too long.
@@ -114,6 +121,8 @@ def stream(path: str, target: str, *, idle_timeout: float) -> Iterator[dict[str,
         response = connection.getresponse()
         if response.status >= 400:
             _raise_problem(response.status, response.read())
+        if on_open is not None:
+            on_open()
         while True:
             line = response.readline()
             if not line:

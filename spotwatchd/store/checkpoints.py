@@ -1,0 +1,134 @@
+"""A sealed checkpoint's way into the store: its files, then its manifest.
+
+The third step, listing it in head, is the owner's (custody.py). Until then nothing that
+happens here can be seen by a resume: keys are unique, and nobody lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from spotwatchd.core.ids import CheckpointId
+from spotwatchd.core.manifest import Manifest, StoredFile, is_inside
+from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
+from spotwatchd.store.base import Backend
+from spotwatchd.store.checksum import crc64nvme_of_file
+from spotwatchd.store.layout import file_key, manifest_key
+from spotwatchd.store.listing import read_manifest
+from spotwatchd.store.patience import Patience
+
+# A file has this long without a deadline: 10 minutes, and one second for each 5 MB (a slow
+# link of 40 Mbit/s).
+_PATIENCE_PER_FILE = 600.0
+_SLOWEST_BYTES_PER_SECOND = 5e6
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file of a sealed checkpoint, and what tells whether it changes meanwhile."""
+
+    path: Path
+    name: str
+    size: int
+    mtime_ns: int
+
+
+def survey(root: Path, path: str) -> tuple[str, list[LocalFile]]:
+    """The form ("directory" or "file") and the files of the checkpoint at ``root/path``.
+
+    Raises:
+        Damaged: something that cannot be stored (a link to a directory, a device ...).
+        OSError: it cannot be read, or is gone.
+    """
+    sealed = root / path
+    if not sealed.is_dir():
+        return "file", [_local_file(sealed, path)]
+    return "directory", sorted(_walk(sealed, ""), key=lambda file: file.name)
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[LocalFile]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), f"{name}/")
+            else:
+                yield _local_file(Path(entry.path), name)
+
+
+def _local_file(path: Path, name: str) -> LocalFile:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or not is_inside(name):
+        raise Damaged(
+            f"a checkpoint cannot contain {name!r}",
+            where=str(path),
+            remedy="only plain files under plain names are stored",
+        )
+    return LocalFile(path, name, found.st_size, found.st_mtime_ns)
+
+
+def upload(
+    backend: Backend, job: str, checkpoint: CheckpointId, files: list[LocalFile], limits: Patience
+) -> tuple[StoredFile, ...]:
+    """Bring the files to the store; returns them with checksums, each verified by the store.
+
+    Raises:
+        Damaged: a file changed after its seal.
+        OSError: a local file cannot be read.
+        Cancelled, OutOfTime, StoreDenied.
+    """
+    stored = []
+    for file in files:
+        limits.check()
+        size, crc = crc64nvme_of_file(file.path)
+        entry = StoredFile(file.name, size, crc)
+        _put(backend, file_key(job, checkpoint, file.name), file.path, entry, limits)
+        stored.append(entry)
+    _check_unchanged(files)
+    return tuple(stored)
+
+
+def _put(backend: Backend, key: str, path: Path, entry: StoredFile, limits: Patience) -> None:
+    timeout = _PATIENCE_PER_FILE + entry.size / _SLOWEST_BYTES_PER_SECOND
+    limits.retry(
+        lambda: backend.put(key, path, entry.size, entry.crc64nvme, timeout=limits.left(timeout))
+    )
+
+
+def _check_unchanged(files: list[LocalFile]) -> None:
+    for file in files:
+        now = file.path.stat()
+        if (now.st_size, now.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise Damaged(
+                "the checkpoint changed while it was stored",
+                where=str(file.path),
+                remedy="write to a temporary name and rename: that is the seal",
+            )
+
+
+def write_manifest(backend: Backend, manifest: Manifest) -> None:
+    """Write MANIFEST.json, which exists once and never changes.
+
+    Raises:
+        Damaged: another manifest is there.
+        StoreUnavailable: try again; an answer that was lost is noticed then.
+    """
+    key = manifest_key(manifest.job, manifest.id)
+    try:
+        backend.put_bytes(key, manifest.encode(), only_if_absent=True)
+    except (Conflict, StoreUnavailable) as error:
+        if not _is_there(backend, manifest):
+            if isinstance(error, StoreUnavailable):
+                raise
+            raise Damaged("another manifest has its name", where=f"{backend.url}/{key}") from error
+
+
+def _is_there(backend: Backend, manifest: Manifest) -> bool:
+    try:
+        return read_manifest(backend, manifest.job, manifest.id).files == manifest.files
+    except Damaged:
+        return False

@@ -1,0 +1,106 @@
+"""What the daemon tells a replicator, checked; and what waits to be done."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from spotwatchd.core.fence import OUTCOMES
+from spotwatchd.core.fields import Fields
+from spotwatchd.core.words import Seal
+from spotwatchd.store.local_journal import parse_seal
+
+WORDS = ("take", "upload", "commit", "cancel", "release", "weight", "quit")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command. Fields that its word does not have keep their defaults.
+
+    Attributes:
+        cancelled: set when nobody wants it any more.
+    """
+
+    do: str
+    no: int = 0
+    seal: Seal | None = None
+    cause: str = ""
+    deadline: float | None = None
+    interruption: dict[str, Any] | None = None
+    outcome: str = ""
+    crashes: int = 0
+    level: str = ""
+    cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
+
+
+def parse_command(message: Any) -> Command:
+    """Read a command. Raises Damaged naming the field."""
+    fields = Fields(message, "command")
+    do = fields.word("do", WORDS)
+    return Command(
+        do=do,
+        no=fields.number("no", 0),
+        seal=parse_seal(fields.child("seal")) if do in ("upload", "commit") else None,
+        cause=fields.text("cause", "") if do in ("upload", "commit") else "",
+        deadline=_deadline(fields),
+        interruption=fields.mapping_or_none("interruption"),
+        outcome=fields.word("outcome", OUTCOMES) if do == "release" else "",
+        crashes=fields.number("crashes", 0),
+        level=fields.word("level", ("background", "urgent")) if do == "weight" else "",
+    )
+
+
+def _deadline(fields: Fields) -> float | None:
+    value = fields.raw.get("deadline")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise fields.bad("deadline", "seconds or null")
+    return float(value)
+
+
+class Waiting:
+    """The commands to be done, in order, and the one being done. Any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._queue: deque[Command] = deque()
+        self._current: Command | None = None
+
+    def put(self, command: Command) -> None:
+        """At the end; a release ends the takes before it."""
+        with self._changed:
+            if command.do == "release":
+                self._cancel(lambda other: other.do == "take")
+            self._queue.append(command)
+            self._changed.notify_all()
+
+    def cancel(self, no: int) -> None:
+        """Nobody wants number ``no`` any more."""
+        with self._changed:
+            self._cancel(lambda other: other.no == no and other.do in ("upload", "commit"))
+
+    def _cancel(self, which: Any) -> None:
+        for command in (*self._queue, *([self._current] if self._current else [])):
+            if which(command):
+                command.cancelled.set()
+
+    def next(self, seconds: float) -> Command | None:
+        """The next one, now the current one; None when there is none for so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._queue), seconds)
+            self._current = self._queue.popleft() if self._queue else None
+            return self._current
+
+    def done(self) -> None:
+        """The current one is done."""
+        with self._changed:
+            self._current = None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is done, nothing waits."""
+        with self._changed:
+            return self._current is None and not self._queue

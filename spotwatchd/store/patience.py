@@ -1,0 +1,79 @@
+"""How long an operation may go on, and how it tries again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from spotwatchd.errors import SpotwatchError, StoreUnavailable
+from spotwatchd.store.swap import boottime
+
+T = TypeVar("T")
+
+# The first retry is quick because most failures are single ones; the longest pause bounds
+# how late a store that is back gets noticed.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 3.0
+
+
+class Cancelled(SpotwatchError):
+    """The daemon said stop; nobody waits for the answer."""
+
+
+class OutOfTime(SpotwatchError):
+    """The deadline passed before the store answered."""
+
+
+class Patience:
+    """The limits of one operation: a deadline (or none) and a cancel flag.
+
+    Attributes:
+        deadline: CLOCK_BOOTTIME seconds, or None.
+        cancelled: set by another thread.
+        trouble: told of each failure that is tried again.
+        still: asked at each check; raises when there is no point in going on.
+    """
+
+    def __init__(
+        self,
+        deadline: float | None = None,
+        cancelled: threading.Event | None = None,
+        trouble: Callable[[StoreUnavailable], None] = lambda _: None,
+        still: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.deadline = deadline
+        self.cancelled = cancelled or threading.Event()
+        self.trouble = trouble
+        self.still = still
+
+    def check(self) -> None:
+        """Raise Cancelled, OutOfTime, or what ``still`` raises, when it is time to stop."""
+        if self.cancelled.is_set():
+            raise Cancelled("cancelled")
+        if self.deadline is not None and boottime() >= self.deadline:
+            raise OutOfTime("the deadline passed before the store had it all")
+        self.still()
+
+    def left(self, most: float) -> float:
+        """Seconds that one call may take."""
+        if self.deadline is None:
+            return most
+        return max(0.1, min(most, self.deadline - boottime()))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, then check."""
+        self.cancelled.wait(self.left(seconds))
+        self.check()
+
+    def retry(self, action: Callable[[], T]) -> T:
+        """Do ``action`` until it no longer raises StoreUnavailable."""
+        wait = FIRST_PAUSE
+        while True:
+            self.check()
+            try:
+                return action()
+            except StoreUnavailable as error:
+                self.trouble(error)
+            self.pause(wait)
+            wait = min(LONGEST_PAUSE, wait * 2)

@@ -1,0 +1,256 @@
+"""The replicator of one job: ``python -m spotwatchd.store.replicator --job FILE``.
+
+It outlives the daemon, renews the lease while the daemon is away, and finishes a commit
+that was begun. Threads: commands and events (replicator_link.py), the worker (worker.py),
+and here the renewer, the sweeper and the scan of the checkpoint directory. A defect in one
+of them ends the process: the daemon starts another one, which goes on (Custody.adopt).
+
+It ends by ``quit``, and when no daemon has been there for ten minutes and it holds nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
+from spotwatchd.store.base import Backend
+from spotwatchd.store.commands import parse_command
+from spotwatchd.store.custody import Custody
+from spotwatchd.store.job_file import JobFile, read_job_file
+from spotwatchd.store.local_journal import seal_json
+from spotwatchd.store.open import open_backend
+from spotwatchd.store.replicator_link import Link
+from spotwatchd.store.swap import boottime
+from spotwatchd.store.sweep import Sweeper
+from spotwatchd.store.worker import Worker, newest_committed
+
+ORPHAN_SECONDS = 600.0
+_SCAN_EVERY = 1.0
+_HELLO_WAITS = 3.0
+# Un-listed checkpoints wait for the grace period anyway; looking more often finds nothing.
+_SWEEP_AT_LEAST = 0.1
+_SWEEP_AT_MOST = 300.0
+
+
+class Replicator:
+    """Wires the parts together. Also what the parts tell people goes through here."""
+
+    def __init__(self, job: JobFile, backend: Backend) -> None:
+        self.job = job
+        self.custody = Custody(job, backend, self)
+        self.link = Link(job.socket, job.name, self._hello, self._receive, self._log)
+        self._sweep = threading.Event()
+        self.worker = Worker(
+            self.custody, self.link.send, self, self.link.away_for, self._sweep.set
+        )
+        self._sweeper = Sweeper(
+            backend, job.name, job.grace, self.custody.tenure, self.custody.in_progress
+        )
+        self._over = threading.Event()
+        self._expiry_told = False
+
+    def run(self) -> int:
+        """Until it is told to quit. Returns the exit status."""
+        threading.excepthook = _crash
+        for body in (self._renew_forever, self._sweep_forever, self._scan_forever, self._orphan):
+            threading.Thread(target=body, name=body.__name__, daemon=True).start()
+        worker = threading.Thread(target=self._work, name="worker", daemon=True)
+        worker.start()
+        # The first hello should tell of a tenure that goes on, but not wait for a store.
+        told = self.worker.ready.wait(_HELLO_WAITS)
+        self.link.start()
+        if not told:
+            self.worker.ready.wait()
+            self.link.greet()
+        self._over.wait()
+        self.link.drain(2.0)
+        self.link.stop()
+        return 0
+
+    def _work(self) -> None:
+        self.worker.run()
+        self._over.set()
+
+    def quit(self) -> None:
+        """End when idle."""
+        self.worker.quitting = True
+
+    # ------------------------------------------------------------------ talking
+
+    def alarm(self, error: SpotwatchError) -> None:
+        """See resuming.Tell."""
+        self._log(str(error))
+        self.link.send(
+            {"event": "alarm", "what": error.what, "where": error.where, "remedy": error.remedy}
+        )
+
+    def said(self, line: str) -> None:
+        """See resuming.Tell."""
+        self._log(line)
+        self.link.send({"event": "said", "line": line})
+
+    def _log(self, line: str) -> None:
+        sys.stderr.write(f"{self.job.name}  {line}\n")
+        sys.stderr.flush()
+
+    def _hello(self) -> dict[str, Any]:
+        custody = self.custody
+        taken, committed, sealed = custody.taken, newest_committed(custody), custody.local.newest()
+        head = custody.heads.head
+        return {
+            "generation": taken.generation if taken else None,
+            "committed": None if committed is None else seal_json(committed),
+            "sealed": None if sealed is None else seal_json(sealed),
+            "state": {
+                "head": head.state if head else "",
+                "attempts": head.attempts if head else 0,
+                "crashes": head.crashes if head else 0,
+                "lease_valid": custody.leasing.valid(),
+                "busy": not self.worker.commands.idle,
+                "pid": os.getpid(),
+            },
+        }
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        try:
+            command = parse_command(message)
+        except Damaged as error:
+            self._log(f"a command that makes no sense is ignored: {error.what}")
+            return
+        if command.do == "quit":
+            self.quit()
+        elif command.do == "cancel":
+            self.worker.commands.cancel(command.no)
+        else:
+            self.worker.commands.put(command)
+
+    # ------------------------------------------------------------------ threads
+
+    def _renew_forever(self) -> None:
+        leasing, terms = self.custody.leasing, self.job.terms
+        pause = terms.renew_every
+        while not self._over.wait(pause):
+            pause = min(terms.renew_every, 1.0)
+            tenure = leasing.tenure
+            if tenure is None or leasing.lost is not None:
+                continue
+            due = (tenure.sent_at or 0.0) + terms.renew_every
+            if boottime() < due:
+                pause = min(pause, due - boottime())
+                continue
+            try:
+                leasing.renew()
+                self._expiry_told = False
+            except LeaseLost as error:
+                self.worker.lose(error)
+            except (StoreUnavailable, StoreDenied) as error:
+                pause = terms.seconds / 10
+                self._tell_expiry(error)
+
+    def _tell_expiry(self, error: SpotwatchError) -> None:
+        leasing = self.custody.leasing
+        if leasing.valid() or self._expiry_told or self.custody.taken is None:
+            return
+        self._expiry_told = True
+        if self.job.stop_on_lease_expiry:
+            leasing.lost = LeaseLost(f"the lease ran out while the store was away: {error.what}")
+            self.worker.lose(leasing.lost)
+            return
+        self.alarm(
+            StoreUnavailable(
+                f"the lease ran out while the store was away ({error.what}); training goes on, "
+                "commits wait",
+                where=error.where,
+                remedy=error.remedy,
+            )
+        )
+
+    def _sweep_forever(self) -> None:
+        while not self._over.is_set():
+            due = self._sweeper.next_run()
+            wait = _SWEEP_AT_MOST if due is None else due - boottime()
+            self._sweep.wait(min(_SWEEP_AT_MOST, max(_SWEEP_AT_LEAST, wait)))
+            self._sweep.clear()
+            try:
+                for checkpoint in self._sweeper.run():
+                    self._log(f"deleted {checkpoint} from the store")
+            except LeaseLost:
+                continue  # not ours (yet, or any more): not ours to clean
+            except (StoreUnavailable, StoreDenied, Damaged) as error:
+                self._log(f"cannot sweep: {error.what}")
+                self._over.wait(min(self.job.terms.seconds, 5.0))
+
+    def _scan_forever(self) -> None:
+        while not self._over.wait(_SCAN_EVERY):
+            try:
+                found = self.custody.local.scan()
+            except OSError as error:
+                self._log(f"cannot look at {self.job.checkpoint_dir}: {error.strerror}")
+                continue
+            if self.custody.taken is not None:
+                for seal in found:
+                    self.link.send({"event": "sealed", "seal": seal_json(seal)})
+
+    def _orphan(self) -> None:
+        while not self._over.wait(1.0):
+            if self.link.away_for() > ORPHAN_SECONDS and self.custody.leasing.tenure is None:
+                self._log("no daemon for ten minutes and nothing held: the end")
+                self._over.set()
+
+
+def _crash(args: threading.ExceptHookArgs) -> None:
+    traceback.print_exception(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.stderr.flush()
+    os._exit(70)  # EX_SOFTWARE; no clean-up may hang a process that is broken
+
+
+def lock(runtime_dir: Path) -> int:
+    """Be the only replicator of the job on this machine, for the life of the process.
+
+    Raises SpotwatchError when there is one already. Returns the descriptor to keep.
+    """
+    runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = runtime_dir / "replicator.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise SpotwatchError(
+            "a replicator of this job runs already on this machine",
+            where=str(path),
+            remedy="nothing to do: one is enough",
+        ) from error
+    return descriptor
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process. Returns the exit status: 0, or 1 with a reason on stderr."""
+    parser = argparse.ArgumentParser(prog="replicator", description="Moves one job's checkpoints.")
+    parser.add_argument("--job", type=Path, required=True, help="the job's document (JSON)")
+    job_path = parser.parse_args(arguments).job
+    try:
+        job = read_job_file(job_path)
+        held = lock(job.runtime_dir)
+        replicator = Replicator(job, open_backend(job.store))
+    except SpotwatchError as error:
+        sys.stderr.write(f"replicator: {error}\n")
+        return 1
+    signal.signal(signal.SIGTERM, lambda _number, _frame: replicator.quit())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the job
+    try:
+        return replicator.run()
+    finally:
+        os.close(held)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

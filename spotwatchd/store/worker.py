@@ -1,0 +1,245 @@
+"""Commands into deeds, deeds into events: one thread, one thing at a time, in order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from spotwatchd.core.words import Seal
+from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
+from spotwatchd.store.commands import Command, Waiting
+from spotwatchd.store.custody import Custody, Taken
+from spotwatchd.store.leasing import Waiting as LeaseWaiting
+from spotwatchd.store.local_journal import seal_json
+from spotwatchd.store.patience import Cancelled, Patience
+from spotwatchd.store.resuming import Tell
+from spotwatchd.store.swap import boottime
+
+# At most one line of progress in this time.
+_PROGRESS_EVERY = 5.0
+# A release that takes longer helps nobody: the lease runs out by itself.
+_RELEASE_SECONDS = 30.0
+# A daemon that restarts is back within this; after it the replicator goes on alone.
+_ALONE_AFTER = 3.0
+# A store that is away for less is not worth a word.
+_TROUBLE_AFTER = 5.0
+
+Say = Callable[[dict[str, Any]], None]
+
+
+class Worker:
+    """Carries out commands.
+
+    Args:
+        say: sends an event.
+        away_for: seconds since a daemon was connected.
+        committed: called after each take and commit (the sweeper looks then).
+    """
+
+    def __init__(
+        self,
+        custody: Custody,
+        say: Say,
+        tell: Tell,
+        away_for: Callable[[], float],
+        settled: Callable[[], None],
+    ) -> None:
+        self.custody = custody
+        self.commands = Waiting()
+        self.quitting = False
+        self.ready = threading.Event()  # it is known whether an earlier tenure goes on
+        self._say = say
+        self._tell = tell
+        self._away_for = away_for
+        self._settled = settled
+        self._probed = False
+        self._loose: Command | None = None
+        self._told_waiting = float("-inf")
+        self._trouble_since: float | None = None
+
+    def run(self) -> None:
+        """Work until told to quit and idle."""
+        self._adopt()
+        self.ready.set()
+        while not (self.quitting and self.commands.idle):
+            command = self.commands.next(0.5) or self._own_accord()
+            if command is not None:
+                self._do(command)
+                self.commands.done()
+
+    def _adopt(self) -> None:
+        limits = Patience(trouble=self._trouble)
+        try:
+            if limits.retry(self.custody.adopt) and self.custody.taken is not None:
+                self._tell.said(f"generation {self.custody.taken.generation} goes on")
+        except LeaseLost as error:
+            self._say({"event": "lost", "reason": error.what})
+        except (SpotwatchError, OSError) as error:
+            self._alarm(error)
+
+    def _own_accord(self) -> Command | None:
+        """The commit that the daemon cannot ask for because it is away."""
+        if self._loose is None or self._away_for() < _ALONE_AFTER:
+            return None
+        return replace(self._loose, do="commit", deadline=None)
+
+    def _do(self, command: Command) -> None:
+        doing = {
+            "take": self._take,
+            "upload": self._upload,
+            "commit": self._commit,
+            "release": self._release,
+            "weight": self._weight,
+        }.get(command.do)
+        if doing is not None:
+            self._trouble_since = None
+            doing(command)
+
+    # ------------------------------------------------------------------ take
+
+    def _take(self, command: Command) -> None:
+        limits = Patience(cancelled=command.cancelled, trouble=self._trouble)
+        try:
+            if not self._probed:
+                limits.retry(self.custody.backend.probe)
+                self._probed = True
+            taken = self.custody.take(limits, lambda waiting: self._tell_waiting(command, waiting))
+        except (SpotwatchError, OSError) as error:
+            self._failed("take_failed", command, error)
+            return
+        self._say({"event": "taken", "no": command.no, **_taken_json(taken)})
+        if taken.uncommitted and taken.restored is not None:
+            self._say({"event": "sealed", "seal": seal_json(taken.restored)})
+        self._settled()
+
+    def _tell_waiting(self, command: Command, waiting: LeaseWaiting) -> None:
+        if boottime() - self._told_waiting < _PROGRESS_EVERY:
+            return
+        self._told_waiting = boottime()
+        owner = asdict(waiting.owner) if waiting.owner else None
+        self._say(
+            {"event": "take_waiting", "no": command.no, "owner": owner, "seconds": waiting.seconds}
+        )
+        name = (waiting.owner.host or waiting.owner.machine) if waiting.owner else "unknown owner"
+        self._tell.said(f"waits for the lease of {name}, at most {waiting.seconds:.0f} s more")
+
+    # ------------------------------------------------------------------ upload and commit
+
+    def _limits(self, command: Command) -> Patience:
+        return Patience(
+            command.deadline, command.cancelled, self._trouble, still=self.custody.leasing.held
+        )
+
+    def _upload(self, command: Command) -> None:
+        assert command.seal is not None  # noqa: S101 - parse_command saw to it
+        try:
+            done = self.custody.upload(command.seal, self._limits(command))
+        except (SpotwatchError, OSError) as error:
+            self._failed("upload_failed", command, error)
+            return
+        self._loose = command
+        self._say(
+            {
+                "event": "uploaded",
+                "no": command.no,
+                "size": done.size,
+                "seconds": done.seconds,
+                "files": len(done.files),
+            }
+        )
+
+    def _commit(self, command: Command) -> None:
+        seal = command.seal
+        assert seal is not None  # noqa: S101 - parse_command saw to it
+        began = boottime()
+        self._loose = None
+        try:
+            done = self.custody.commit(
+                seal, command.cause, command.interruption, self._limits(command)
+            )
+        except (SpotwatchError, OSError) as error:
+            self._failed("commit_failed", command, error)
+            return
+        self._say(
+            {
+                "event": "committed",
+                "no": command.no,
+                "seal": seal_json(seal),
+                "checkpoint_id": done,
+                "seconds": boottime() - began,
+            }
+        )
+        self._settled()
+
+    # ------------------------------------------------------------------ the rest
+
+    def _release(self, command: Command) -> None:
+        limits = Patience(boottime() + _RELEASE_SECONDS, command.cancelled, self._trouble)
+        self._loose = None
+        try:
+            self.custody.release(command.outcome, command.crashes, command.interruption, limits)
+        except (SpotwatchError, OSError) as error:
+            self._failed("release_failed", command, error)
+            return
+        self._say({"event": "released", "no": command.no})
+
+    def _weight(self, command: Command) -> None:
+        # Batch scheduling is what an unprivileged process can enter *and* leave again.
+        policy = os.SCHED_OTHER if command.level == "urgent" else os.SCHED_BATCH
+        try:
+            os.sched_setscheduler(0, policy, os.sched_param(0))
+        except OSError as error:
+            self._tell.said(f"cannot change its own weight: {error.strerror}")
+
+    def _failed(self, event: str, command: Command, error: Exception) -> None:
+        if isinstance(error, Cancelled) and command.do in ("upload", "commit"):
+            return  # nobody waits for the answer
+        if isinstance(error, StoreDenied):
+            self._alarm(error)
+        if isinstance(error, LeaseLost) and command.do != "take":
+            self.lose(error)
+        reason = error.what if isinstance(error, SpotwatchError) else str(error)
+        message: dict[str, Any] = {"event": event, "no": command.no, "reason": reason}
+        if command.do in ("upload", "commit"):
+            message["final"] = isinstance(error, Damaged | OSError)
+        self._say(message)
+
+    def lose(self, error: LeaseLost) -> None:
+        """Say once that the job is another's (any thread)."""
+        if self.custody.taken is None:
+            return
+        self.custody.taken = None
+        self._say({"event": "lost", "reason": error.what})
+        self._tell.said(f"lost: {error.what}")
+
+    def _trouble(self, error: StoreUnavailable) -> None:
+        now = boottime()
+        if self._trouble_since is None:
+            self._trouble_since = now
+        elif now - self._trouble_since >= _TROUBLE_AFTER:
+            self._trouble_since = float("inf")  # once an operation
+            self._alarm(error)
+
+    def _alarm(self, error: Exception) -> None:
+        known = isinstance(error, SpotwatchError)
+        self._tell.alarm(error if known else SpotwatchError(str(error)))  # type: ignore[arg-type]
+
+
+def _taken_json(taken: Taken) -> dict[str, Any]:
+    return {
+        "generation": taken.generation,
+        "restored": None if taken.restored is None else seal_json(taken.restored),
+        "attempts": taken.attempts,
+        "crashes": taken.crashes,
+        "ended": taken.ended,
+        "interruption": taken.interruption,
+    }
+
+
+def newest_committed(custody: Custody) -> Seal | None:
+    """The newest checkpoint on local disk that is committed, for ``hello``."""
+    done = [entry.seal for entry in custody.local.entries if entry.committed is not None]
+    return done[-1] if done else None
