@@ -26,6 +26,7 @@ from spotwatchd.core.events import (
 from spotwatchd.core.events import ReplicatorDown as Down
 from spotwatchd.core.events import ReplicatorUp as Up
 from spotwatchd.core.job import NOW, Hold, Job
+from spotwatchd.core.table import Phase
 from spotwatchd.core.turn import Turn
 from spotwatchd.core.words import Life, Outcome
 
@@ -58,7 +59,7 @@ def _new(turn: Turn, event: JobAdded) -> Job:
 
 def _join_drain(drain: Drain, job: str) -> None:
     """A running job that is found while a drain is open is drained with the others."""
-    if drain.on and not drain.all_settled():
+    if drain.phase is Phase.OPEN:
         drain.jobs.setdefault(job, None)
 
 
