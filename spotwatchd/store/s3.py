@@ -38,6 +38,7 @@ _METHODS = {
 }
 # The credentials come over the network too, on an instance.
 _NO_ANSWER = (
+    boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
     boto.CredentialRetrievalError,
