@@ -32,7 +32,7 @@ FAULTS = [
 ]
 
 
-def settings_paths(imds: FakeIMDS, method: str) -> list[str]:
+def paths_asked(imds: FakeIMDS, method: str) -> list[str]:
     return [request.path for request in imds.requests if request.method == method]
 
 
@@ -110,7 +110,7 @@ async def test_a_401_is_answered_with_a_new_token_in_the_same_poll(imds: FakeIMD
         imds.announce()
         await eventually(lambda: watch.notices)
         assert watch.watcher.health().failures == {}
-        assert len(settings_paths(imds, "PUT")) == 2
+        assert len(paths_asked(imds, "PUT")) == 2
 
 
 async def test_a_storm_of_401_costs_one_renewal_per_poll(imds: FakeIMDS) -> None:
@@ -123,15 +123,15 @@ async def test_a_storm_of_401_costs_one_renewal_per_poll(imds: FakeIMDS) -> None
         before = watch.watcher.health().polls
         await watch.polls(5)
         polls = watch.watcher.health().polls - before + 1
-        assert len(settings_paths(imds, "PUT")) <= polls
-        assert len([path for path in settings_paths(imds, "GET") if SPOT in path]) <= 2 * polls
+        assert len(paths_asked(imds, "PUT")) <= polls
+        assert len([path for path in paths_asked(imds, "GET") if SPOT in path]) <= 2 * polls
 
 
 async def test_one_token_serves_many_polls(imds: FakeIMDS) -> None:
     """A token is asked for once, with the longest life that EC2 grants."""
     async with watching(quick(imds.url)) as watch:
         await watch.polls(20)
-        assert settings_paths(imds, "PUT") == ["/latest/api/token"]
+        assert paths_asked(imds, "PUT") == ["/latest/api/token"]
 
 
 async def test_a_token_is_renewed_before_it_expires(imds: FakeIMDS) -> None:
@@ -140,9 +140,9 @@ async def test_a_token_is_renewed_before_it_expires(imds: FakeIMDS) -> None:
     async with watching(quick(imds.url), clock=lambda: boottime() + later) as watch:
         await watch.polls(2)
         later = 21600 - 200.0
-        await eventually(lambda: len(settings_paths(imds, "PUT")) == 2)
+        await eventually(lambda: len(paths_asked(imds, "PUT")) == 2)
         await watch.polls(5)
-        assert len(settings_paths(imds, "PUT")) == 2
+        assert len(paths_asked(imds, "PUT")) == 2
         assert watch.watcher.health().failures == {}
 
 
@@ -164,7 +164,7 @@ async def test_imds_v1_is_used_only_when_set() -> None:
         imds.announce()
         async with watching(quick(imds.url, imds_v1=True)) as watch:
             await eventually(lambda: watch.notices)
-            assert settings_paths(imds, "PUT") == []
+            assert paths_asked(imds, "PUT") == []
             assert watch.watcher.health().imds_v1
 
 
@@ -176,7 +176,7 @@ async def test_there_is_no_silent_fallback_to_v1() -> None:
         async with watching(quick(imds.url)) as watch:
             await watch.polls(3)
             assert watch.events == []
-            assert settings_paths(imds, "GET") == []
+            assert paths_asked(imds, "GET") == []
             assert "hop limit" in watch.watcher.health().last_error
 
 
@@ -377,7 +377,7 @@ async def test_sides_can_be_turned_off(imds: FakeIMDS) -> None:
     async with watching(quick(imds.url, **off)) as watch:
         await watch.polls(20)
         assert watch.events == []
-        paths = settings_paths(imds, "GET")
+        paths = paths_asked(imds, "GET")
         assert not [path for path in paths if "/events/" in path or "autoscaling" in path]
 
 
@@ -497,14 +497,14 @@ async def test_a_proxy_in_the_environment_is_ignored(
 
 
 async def test_polls_share_one_connection(imds: FakeIMDS) -> None:
-    """Keep-alive: the watcher opens one connection and stays on it."""
+    """Keep-alive: one connection, and a second at most where a side request overlaps a poll."""
     ports = set[int]()
     async with watching(quick(imds.url)) as watch:
         await watch.polls(2)
         for _ in range(10):
             await watch.polls(1)
             ports |= await asyncio.to_thread(established_to, int(imds.url.rpartition(":")[2]))
-        assert len(ports) == 1
+        assert len(ports) <= 2
 
 
 def established_to(port: int) -> set[int]:
