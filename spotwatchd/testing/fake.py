@@ -245,6 +245,7 @@ class FakeIMDS:
     ) -> None:
         if self._thread is not None:
             self._thread.end()
+            self._thread = None
 
 
 def _sane(seconds: float) -> float:

@@ -1,7 +1,6 @@
 """The watcher against a real HTTP server that misbehaves."""
 
 import asyncio
-import socket
 import time
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from spotwatchd.core.words import MachineAction
 from spotwatchd.testing import FakeIMDS, Instance
 from spotwatchd.watch.health import WatchState
-from tests.shell.watch.helpers import Watch, boottime, eventually, quick, watching
+from tests.shell.watch.helpers import Watch, boottime, eventually, free_port, quick, watching
 
 SPOT = "spot/instance-action"
 
@@ -423,13 +422,6 @@ async def test_silence_raises_one_alarm_and_its_end_is_told(imds: FakeIMDS) -> N
         await eventually(lambda: len(watch.alarms) == 2)
         assert "answers again" in watch.alarms[1]
         assert watch.watcher.health().state is WatchState.WATCHING
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def test_off_ec2_is_shown_and_alarms_nobody() -> None:
