@@ -201,6 +201,22 @@ async def test_slow_loris_cannot_stretch_a_poll(imds: FakeIMDS) -> None:
         assert time.monotonic() - started < 3 * 0.5 + 1.5
 
 
+async def test_a_poll_as_a_whole_is_bounded(imds: FakeIMDS) -> None:
+    """Token and notice, each within its own limit, do not add up beyond the poll's."""
+    imds.fault("latency", amount=0.2)
+    async with watching(quick(imds.url, poll_timeout=0.3)) as watch:
+        await a_failure(watch, "timeout", more=1)
+        assert "no answer within 0.3 s" in watch.watcher.health().last_error
+
+
+async def test_a_huge_answer_is_not_read_to_its_end(imds: FakeIMDS) -> None:
+    """64 KiB are enough for anything that EC2 says."""
+    imds.fault("huge", path=SPOT)
+    async with watching(quick(imds.url)) as watch:
+        await a_failure(watch, "garbage")
+        assert "larger than 65536 bytes" in watch.watcher.health().last_error
+
+
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])
 async def test_a_skewed_service_clock_leaves_the_deadline_right(
     imds: FakeIMDS, skew: float
