@@ -23,6 +23,9 @@ from spotwatchd.testing.thread import ServingThread
 # How many requests are remembered: half an hour of polling at four requests per two seconds.
 _REMEMBERED = 4000
 
+# Thirty years either way: times that can be written in all formats, and no NaN.
+_FARTHEST = 1e9
+
 
 class FakeIMDS:
     """A fake EC2 metadata service.
@@ -71,10 +74,9 @@ class FakeIMDS:
             The time in the notice, in Unix seconds of the service's clock.
 
         Raises:
-            ValueError, OverflowError: the time is outside of the years 1 to 9999.
+            ValueError: ``seconds`` is more than thirty years.
         """
-        when = float(round(self.now() + seconds))
-        rfc3339(when)  # a time that cannot be written fails here, not at the next request
+        when = float(round(self.now() + _sane(seconds)))
         self._scene.notice = Notice(action, when)
         return when
 
@@ -83,11 +85,13 @@ class FakeIMDS:
         self._scene.recommended = self.now()
 
     def schedule(self, code: str = "system-reboot", seconds: float = 120.0) -> str:
-        """Show a scheduled event that begins ``seconds`` from now. Returns its id."""
+        """Show a scheduled event that begins ``seconds`` from now. Returns its id.
+
+        Raises ValueError as ``announce`` does.
+        """
         event_id = f"instance-event-{next(self._numbers):017x}"
-        begin = self.now() + seconds
+        begin = self.now() + _sane(seconds)
         event = MaintenanceEvent(event_id, code, begin, begin + 1800)
-        event.entry()
         self._scene.events = (*self._scene.events, event)
         return event_id
 
@@ -241,3 +245,10 @@ class FakeIMDS:
     ) -> None:
         if self._thread is not None:
             self._thread.end()
+            self._thread = None
+
+
+def _sane(seconds: float) -> float:
+    if not abs(seconds) <= _FARTHEST:
+        raise ValueError(f"seconds is {seconds:g}, which is beyond thirty years")
+    return seconds

@@ -214,8 +214,9 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _json(body: bytes) -> Any:
+    text = _text(body)
     try:
-        return json.loads(_text(body))
+        return json.loads(text)
     # RecursionError: sixty thousand opening brackets are valid so far as they go.
     except (ValueError, RecursionError) as error:
         raise Garbage(f"not JSON: {quote(body)}") from error

@@ -1,6 +1,7 @@
 """A running watcher and what came out of it."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -85,3 +86,11 @@ def quick(url: str, **changes: object) -> ImdsSettings:
     """Settings with periods that suit a test."""
     values = {"poll_seconds": 0.02, "timeout": 0.25, "poll_timeout": 0.5, **changes}
     return ImdsSettings(endpoint=url, **values)  # type: ignore[arg-type] # names are checked at run time
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
