@@ -46,9 +46,7 @@ class Daemon:
         self.server: ControlServer | None = None
 
     async def start(self, **settings: Any) -> ControlServer:
-        self.server = ControlServer(
-            self.desk, path=self.path, on_bug=self.bugs.append, **settings
-        )
+        self.server = ControlServer(self.desk, path=self.path, on_bug=self.bugs.append, **settings)
         await self.server.start()
         return self.server
 
