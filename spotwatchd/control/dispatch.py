@@ -44,9 +44,9 @@ class Dispatch:
             return await self._answer(request, where)
         except SpotwatchError as error:
             return answer(problem_of(error, where=where))
-        except ConnectionError:
-            raise  # the peer has gone: aiohttp lets go of the connection
-        except Exception as error:  # noqa: BLE001 - the boundary: a defect costs one request
+        except Exception as error:
+            if isinstance(error, ConnectionError) and request.transport is None:
+                raise  # the peer has gone: aiohttp lets go of the connection
             return answer(self._unexpected(error, where))
 
     async def _answer(self, request: web.BaseRequest, where: str) -> web.StreamResponse:
