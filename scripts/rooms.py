@@ -19,8 +19,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "psutil": ("jobs/",),
     "structlog": ("logs.py",),
     "rich": ("cli/text.py",),
-    "torch": ("torch.py", "torch/"),
-    "numpy": ("torch.py", "torch/"),
+    "torch": ("torch.py", "_torch/"),
+    "numpy": ("torch.py", "_torch/"),
 }
 # sdnotify: one file, wherever it is; the file decides its name.
 SINGLE_FILE = ("sdnotify",)
