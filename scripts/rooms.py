@@ -19,8 +19,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "psutil": ("jobs/",),
     "structlog": ("logs.py",),
     "rich": ("cli/text.py",),
-    "torch": ("torch.py", "torch/"),
-    "numpy": ("torch.py", "torch/"),
+    "torch": ("torch.py", "_torch/"),
+    "numpy": ("torch.py", "_torch/"),
 }
 # sdnotify: one file, wherever it is; the file decides its name.
 SINGLE_FILE = ("sdnotify",)
@@ -46,7 +46,7 @@ def _inside(path: str, places: tuple[str, ...]) -> bool:
 
 def _breach(path: str, name: str) -> str | None:
     top = name.partition(".")[0]
-    if top == "spotwatchd":
+    if top in ("spotwatchd", "_typeshed"):  # the second exists for type checkers only
         return None
     if top not in sys.stdlib_module_names:
         if top not in ROOMS and top not in SINGLE_FILE:

@@ -246,12 +246,12 @@ class Config:
     resume_from_store: bool = _setting(
         Switch(), True, "Start unfinished jobs that are found in the store."
     )
-    checkpoint_root: Path | None = _setting(  # noqa: RUF009 - it returns a dataclass field
+    checkpoint_root: Path | None = _setting(  # noqa: RUF009 - a field(), as all
         ABSOLUTE,
         None,
-        "Directory below which jobs found in the store get a checkpoint directory of their name, "
-        "on machines whose disks are mounted elsewhere than where the job was registered.",
-        example="the path that the job was registered with",
+        "Directory below which jobs found in the store keep their checkpoints on this machine, "
+        "one directory each; without it they use the path of the machine they come from.",
+        example="none",
     )
     imds: Imds = field(default_factory=Imds)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
