@@ -134,7 +134,9 @@ class FrontDesk:
         draining = self._house.core.drain() is not None
         if view.life is Life.RUNNING and record.kept.told and view.saving is not Saving.IDLE:
             return "saving"
-        if draining and view.life in (Life.WAITING, Life.RELEASING):
+        if draining and view.life is Life.RELEASING:
+            return "saving"
+        if draining and view.life is Life.WAITING:
             return "interrupted"
         return str(view.life.value)
 

@@ -179,7 +179,7 @@ class Machine:
         document = {
             "name": name,
             "argv": argv,
-            "cwd": "/",
+            "cwd": str(self.root.parent),
             "env": {**env, "PYTHONPATH": _SOURCE},
             "checkpoint_dir": str(self.disk / name),
             **body,

@@ -5,7 +5,6 @@ A process of its own, so that the daemon never loads a store's library.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 
@@ -21,7 +20,8 @@ def main() -> int:
     except SpotwatchError as error:
         print(error, file=sys.stderr)
         return 1
-    print(json.dumps([dataclasses.asdict(job) for job in jobs]))
+    rows = [{"name": job.name, "spec": job.spec.fields, "state": job.state} for job in jobs]
+    print(json.dumps(rows))
     return 0
 
 
