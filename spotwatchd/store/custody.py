@@ -51,6 +51,8 @@ class Taken:
         restored: what the job goes on from, in its place; None: from the beginning.
         uncommitted: ``restored`` is not in the store yet.
         attempts, crashes, interruption: from head.
+        previous: the machine that had the job before, when that was another one.
+        unannounced: it never wrote that it was interrupted: it died, or cannot reach the store.
         ended: how the job ended; then it is not taken, and nothing is held.
     """
 
@@ -60,6 +62,8 @@ class Taken:
     crashes: int
     interruption: dict[str, Any] | None
     ended: str = ""
+    previous: str | None = None
+    unannounced: bool = False
     uncommitted: bool = False
 
 
@@ -103,6 +107,7 @@ class Custody:
         self.local = Local(job.checkpoint_dir, job.name, job.checkpoint_glob, settle=job.settle)
         self._resuming = Resuming(backend, job.name, self.local, self.heads, tell)
         self.taken: Taken | None = None
+        self._died_running = False
         self._uploads: dict[tuple[str, str], Upload] = {}
         self._writing: frozenset[CheckpointId] = frozenset()
 
@@ -231,6 +236,8 @@ class Custody:
             if head is not None and head.ended and found != ours:
                 raise _Ended(head)
             claimed = fence.claim(head, tenure, self.job.name, run_id)
+            if found != ours:
+                self._died_running = head is not None and head.state == "running"
             before = self.local.claiming(ours, found)
             return claimed
 
@@ -240,6 +247,7 @@ class Custody:
         return before
 
     def _answer(self, head: Head, restored: Seal | None) -> Taken:
+        previous = self.leasing.previous
         return Taken(
             head.generation,
             restored,
@@ -247,6 +255,8 @@ class Custody:
             head.crashes,
             head.interruption,
             head.ended,
+            previous=previous.machine if previous else None,
+            unannounced=self._died_running,
         )
 
     def _let_go(self) -> None:

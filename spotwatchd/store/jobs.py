@@ -9,8 +9,10 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from spotwatchd.core.fence import rebuild
+from spotwatchd.core.fields import VERSION
 from spotwatchd.core.head import ENDED, Head
 from spotwatchd.core.ids import is_job_name
 from spotwatchd.core.retention import candidates
@@ -30,11 +32,12 @@ class StoredJob:
     """A job in a store.
 
     Attributes:
+        spec: spec.json as it is there (docs/architecture.md); name and run_id were checked.
         state: as in head.json; "new" without a head, "unreadable" when it is damaged.
     """
 
     name: str
-    spec: Spec
+    spec: dict[str, Any]
     state: str
 
 
@@ -63,11 +66,12 @@ def _stored_job(backend: Backend, name: str) -> StoredJob | None:
     spec = read_spec(backend, name)
     if spec is None:
         return None
+    document = {**spec.fields, "version": VERSION}
     try:
         head = read_head(backend, name)
     except Damaged:
-        return StoredJob(name, spec, "unreadable")
-    return StoredJob(name, spec, head.state if head else "new")
+        return StoredJob(name, document, "unreadable")
+    return StoredJob(name, document, head.state if head else "new")
 
 
 def read_spec(backend: Backend, job: str) -> Spec | None:

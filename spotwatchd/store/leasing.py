@@ -46,6 +46,7 @@ class Leasing:
     Attributes:
         tenure: what is held, or None. Held is not yet valid: see ``valid``.
         lost: why it is lost for good, or None.
+        previous: the owner before, when it was another machine.
     """
 
     def __init__(  # noqa: PLR0913 - what it stands on, and whom it tells
@@ -64,6 +65,7 @@ class Leasing:
         self.terms = terms
         self.tenure: Tenure | None = None
         self.lost: LeaseLost | None = None
+        self.previous: Owner | None = None
         self._remember = remember
         self._alarm = alarm
         self._key = lease_key(job)
@@ -108,6 +110,8 @@ class Leasing:
             waiting = self._must_wait(document, lease)
             if waiting is not None:
                 return waiting
+            other = lease is not None and lease.owner.machine != self.me.machine
+            self.previous = lease.owner if lease is not None and other else None
             generation = generation_after(lease.generation if lease else 0)
             return self._take(generation, document.version if document else None)
 

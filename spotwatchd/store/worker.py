@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from spotwatchd.core.words import Seal
@@ -119,12 +119,12 @@ class Worker:
         if boottime() - self._told_waiting < _PROGRESS_EVERY:
             return
         self._told_waiting = boottime()
-        owner = asdict(waiting.owner) if waiting.owner else None
+        owner = (
+            (waiting.owner.host or waiting.owner.machine) if waiting.owner else "an unknown owner"
+        )
         self._say(
             {"event": "take_waiting", "no": command.no, "owner": owner, "seconds": waiting.seconds}
         )
-        name = (waiting.owner.host or waiting.owner.machine) if waiting.owner else "unknown owner"
-        self._tell.said(f"waits for the lease of {name}, at most {waiting.seconds:.0f} s more")
 
     # ------------------------------------------------------------------ upload and commit
 
@@ -236,6 +236,8 @@ def _taken_json(taken: Taken) -> dict[str, Any]:
         "crashes": taken.crashes,
         "ended": taken.ended,
         "interruption": taken.interruption,
+        "previous": taken.previous,
+        "unannounced": taken.unannounced,
     }
 
 
