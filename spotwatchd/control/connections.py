@@ -88,6 +88,9 @@ class Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who it is, then let it in or tell it why not."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._open = transport
+        self._door.transports.add(transport)
         self.caller = Caller(transport.get_extra_info("socket"), peerpidfd=self._door.peerpidfd)
         refusal = self._door.gate.enter(self.caller.uid)
         if refusal is None:
@@ -96,8 +99,7 @@ class Connection(web.RequestHandler):
             self._refused = True
             self._refuse(transport, refusal)
 
-    def _refuse(self, transport: asyncio.BaseTransport, problem: Problem) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+    def _refuse(self, transport: asyncio.Transport, problem: Problem) -> None:
         transport.write(_raw_answer(problem))
         if not self._door.may_linger():
             transport.close()
@@ -119,6 +121,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give the place back and end the stream that was written to it."""
+        self._door.transports.discard(self._open)
         if self._refused:
             return
         self._door.gate.leave(self.caller.uid)
@@ -193,6 +196,7 @@ class Door(web.Server):
     """Makes a ``Connection`` for each peer.
 
     Attributes:
+        transports: of all peers, refused ones included.
         lingering: refused peers that are still allowed to read why.
     """
 
@@ -212,6 +216,12 @@ class Door(web.Server):
         self.peerpidfd = peerpidfd
         self.on_bug = on_bug
         self.lingering = 0
+        self.transports: set[asyncio.Transport] = set()
+
+    def cut(self) -> None:
+        """Drop every connection that is left, with what its peer has not read."""
+        for transport in list(self.transports):
+            transport.abort()
 
     def may_linger(self) -> bool:
         """Whether one more refused peer may stay a moment."""

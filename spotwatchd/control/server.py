@@ -132,6 +132,9 @@ class ControlServer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(2 * self._limits.close_seconds):
                     await door.shutdown(self._limits.close_seconds)
+            door.cut()
+            # asyncio tells a protocol of its loss in the next turn of the loop.
+            await asyncio.sleep(0)
         if listener is not None:
             await asyncio.to_thread(listener.close)
 

@@ -139,7 +139,7 @@ async def test_a_dead_process_cannot_join(daemon: Daemon, peerpidfd: bool, soon:
     stranger = await asyncio.to_thread(Stranger, daemon.path)
     await soon(lambda: server.connections == 1, "it is accepted")
     await asyncio.to_thread(stranger.end)
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     reply = await asyncio.to_thread(
         stranger.say, request("POST", "/v1/jobs/resnet/processes", b"{}")
     )
@@ -147,7 +147,11 @@ async def test_a_dead_process_cannot_join(daemon: Daemon, peerpidfd: bool, soon:
     assert str(stranger.pid) in reply.json()["detail"]
     assert reply.json()["remedy"]
     assert daemon.desk.jobs["resnet"].processes == []
-    await soon(lambda: len(os.listdir("/proc/self/fd")) < before, "only its connection is gone")
+    await soon(lambda: _open_files() < before, "only its connection is gone")
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("peerpidfd", [True, False])

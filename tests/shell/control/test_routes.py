@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ from spotwatchd.control.bodies import (
     SealBody,
 )
 from spotwatchd.control.peers import start_time
+from spotwatchd.control.problems import Problem
+from spotwatchd.control.routes import Claims
 from spotwatchd.errors import (
     ConfigError,
     Conflict,
@@ -28,8 +31,9 @@ from spotwatchd.errors import (
     StoreDenied,
     StoreUnavailable,
 )
+from spotwatchd.wire import http
 from spotwatchd.wire.http import ProblemError
-from tests.shell.control.conftest import JOB, Daemon
+from tests.shell.control.conftest import JOB, Daemon, Until
 from tests.shell.control.wire import curl, raw, request
 
 
@@ -54,7 +58,7 @@ async def test_a_job_is_new_once(daemon: Daemon) -> None:
 async def test_a_whole_job_arrives(daemon: Daemon) -> None:
     """Every field of a job reaches the desk as it was sent; whole seconds become a float."""
     await daemon.start()
-    given = {
+    given: dict[str, Any] = {
         "name": "a.b-C_9",
         "checkpoint_dir": "/data/of mine/é",
         "argv": ["python", "train.py", ""],
@@ -74,7 +78,7 @@ async def test_a_whole_job_arrives(daemon: Daemon) -> None:
     assert job.submitter.started == start_time(os.getpid())
 
 
-@pytest.mark.parametrize("store", ["file:///mnt/efs", "file:///mnt/efs/a b".replace(" ", "_")])
+@pytest.mark.parametrize("store", ["file:///mnt/efs", "file:///mnt/efs/a_b.c"])
 async def test_a_directory_is_a_store(daemon: Daemon, store: str) -> None:
     """file:// URLs are accepted."""
     await daemon.start()
@@ -97,14 +101,19 @@ async def test_a_process_joins_by_pidfd(daemon: Daemon, peerpidfd: bool) -> None
     assert not os.get_inheritable(pidfd)
 
 
+SEALED = (
+    '{"phase": "sealed", "step": 40, "path": "step-000000000040", "mark": "12-34", '
+    '"ask": 3, "seconds": 2, "rank": 1, "world_size": 8}'
+)
+
+
 @pytest.mark.parametrize(
     ("target", "body", "status", "arrives"),
     [
         ("processes", "", 201, None),
         (
             "checkpoints",
-            '{"phase": "sealed", "step": 40, "path": "step-000000000040", "mark": "12-34", '
-            '"ask": 3, "seconds": 2, "rank": 1, "world_size": 8}',
+            SEALED,
             202,
             SealBody("sealed", 40, "step-000000000040", "12-34", 3, 2.0, 1, 8),
         ),
@@ -199,36 +208,28 @@ async def test_one_connection_many_requests(up: Daemon) -> None:
     assert b'"asks": 2' in everything
 
 
-async def test_a_name_cannot_be_registered_by_two_users_at_once(daemon: Daemon) -> None:
+def test_a_name_cannot_be_registered_by_two_users_at_once() -> None:
     """While one user's registration is in progress, the name is taken for others only."""
-    from spotwatchd.control.problems import Problem
-    from spotwatchd.control.routes import Claims
-
     claims = Claims()
     with claims.claim("a", 1), claims.claim("a", 1), claims.claim("b", 2):
-        with pytest.raises(Problem, match="in use"), claims.claim("a", 2):
-            pass
+        other = claims.claim("a", 2)
+        with pytest.raises(Problem, match="in use"):
+            other.__enter__()
     with claims.claim("a", 2):
         pass
 
 
-async def test_a_reader_that_leaves_does_not_stop_the_desk(up: Daemon) -> None:
+async def test_a_reader_that_leaves_does_not_stop_the_desk(up: Daemon, soon: Until) -> None:
     """A client that gives up while the desk works leaves the work to be done."""
     up.desk.gate.clear()
     with pytest.raises(DaemonUnreachable):
         await asyncio.to_thread(_impatient, up)
     up.desk.gate.set()
-    for _ in range(200):
-        if "late" in up.desk.jobs:
-            break
-        await asyncio.sleep(0.01)
-    assert "late" in up.desk.jobs
+    await soon(lambda: "late" in up.desk.jobs, "the job is registered")
 
 
 def _impatient(up: Daemon) -> None:
-    from spotwatchd.wire.http import request as call
-
-    call(str(up.path), "POST", "/v1/jobs", {**JOB, "name": "late"}, timeout=0.2)
+    http.request(str(up.path), "POST", "/v1/jobs", {**JOB, "name": "late"}, timeout=0.2)
 
 
 async def test_no_problem_without_words() -> None:
