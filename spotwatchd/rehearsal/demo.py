@@ -131,7 +131,8 @@ def _show(kind: str, root: Path, url: str, environment: dict[str, str], say: Say
         second.power_off()
         alone.kill()
         alone.wait()
-    return _result(kind, training, control, before, announced, receipt)
+    subject = Subject(training, control, before, announced)
+    return _result(kind, subject, receipt)
 
 
 def _interrupt(machine: Machine, training: Training, say: Say) -> float:
@@ -166,34 +167,51 @@ def _between(marks: dict[str, float], start: str, end: str) -> float | None:
     return round((marks[end] - marks[start]) * 1000, 1)
 
 
-def _result(
-    kind: str,
-    training: Training,
-    control: Training,
-    before: int,
-    announced: float,
-    receipt: dict[str, Any] | None,
-) -> Result:
+@dataclass(frozen=True)
+class Subject:
+    """What was interrupted, and when.
+
+    Attributes:
+        training, control: the interrupted and the uninterrupted run.
+        before: number of steps computed when machine A was gone.
+        announced: wall time of the notice in the metadata service.
+    """
+
+    training: Training
+    control: Training
+    before: int
+    announced: float
+
+
+def _result(kind: str, subject: Subject, receipt: dict[str, Any] | None) -> Result:
+    training, before = subject.training, subject.before
+    weights, control = training.sha256(), subject.control.sha256()
     rows, marks = training.computed(), _marks(receipt)
-    asked = None
-    if receipt is not None and "asked" in marks:
-        seen = datetime.fromisoformat(receipt["notice"]["seen_at"]).timestamp()
-        asked = round((seen + marks["asked"] - announced) * 1000, 1)
     return Result(
-        identical=training.sha256() is not None and training.sha256() == control.sha256(),
+        identical=weights is not None and weights == control,
         store=kind,
         steps=STEPS,
-        weights_sha256=training.sha256(),
-        control_sha256=control.sha256(),
+        weights_sha256=weights,
+        control_sha256=control,
         lost_steps=training.computed_twice(),
         interrupted_at_step=rows[before - 1][0],
         resumed_at_step=rows[before][0] if len(rows) > before else 0,
-        notice_to_asked_ms=asked,
+        notice_to_asked_ms=_until_asked(receipt, marks, subject.announced),
         asked_to_sealed_ms=_between(marks, "asked", "sealed"),
         sealed_to_committed_ms=_between(marks, "sealed", "committed"),
         seconds_to_spare=receipt["spare_seconds"] if receipt else None,
         receipt=receipt,
     )
+
+
+def _until_asked(
+    receipt: dict[str, Any] | None, marks: dict[str, float], announced: float
+) -> float | None:
+    """From the moment the metadata service shows the notice, not from when it was seen."""
+    if receipt is None or "asked" not in marks:
+        return None
+    seen = datetime.fromisoformat(receipt["notice"]["seen_at"]).timestamp()
+    return round((seen + marks["asked"] - announced) * 1000, 1)
 
 
 def write_json(result: Result, path: Path) -> None:

@@ -20,7 +20,7 @@ def main() -> int:
     except SpotwatchError as error:
         print(error, file=sys.stderr)
         return 1
-    rows = [{"name": job.name, "spec": job.spec.fields, "state": job.state} for job in jobs]
+    rows = [{"name": job.name, "spec": job.spec, "state": job.state} for job in jobs]
     print(json.dumps(rows))
     return 0
 

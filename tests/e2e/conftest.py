@@ -77,12 +77,13 @@ class World:
 
     def logs(self) -> str:
         """What the daemons and replicators said, for a failing test."""
-        parts = []
-        for machine in self.machines:
-            for path in (machine.root / "daemon.log", *machine.root.glob("state/jobs/*/*.log")):
-                if path.exists():
-                    parts.append(f"--- {machine.name} {path.name}\n{path.read_text()[-3000:]}")
-        return "\n".join(parts)
+        paths = [
+            path
+            for machine in self.machines
+            for path in (machine.root / "daemon.log", *machine.root.glob("state/jobs/*/*.log"))
+            if path.exists()
+        ]
+        return "\n".join(f"--- {path}\n{path.read_text()[-3000:]}" for path in paths)
 
     def until(self, condition: Callable[[], Any], what: str, limit: float = 30.0) -> Any:
         """Wait, with the logs of all machines in the message when it fails."""

@@ -64,21 +64,22 @@ def test_commands_may_be_repeated(directory: Store, machines: MakeMachine) -> No
     a = machines(directory)
     a.start()
     assert a.take()["generation"] == a.take()["generation"] == 1
-    assert a.commit(10)["checkpoint_id"] == a.daemon.ask(
-        "commit",
-        "committed",
-        seal={"path": "step-000000000010", "step": 10},
-        cause="periodic",
-    )["checkpoint_id"]
+    assert (
+        a.commit(10)["checkpoint_id"]
+        == a.daemon.ask(
+            "commit",
+            "committed",
+            seal={"path": "step-000000000010", "step": 10},
+            cause="periodic",
+        )["checkpoint_id"]
+    )
     a.release()
     a.release()
     assert head_of(directory.backend).attempts == 1
     assert steps(directory.backend) == [10]
 
 
-def test_a_killed_replicator_goes_on_where_it_was(
-    directory: Store, machines: MakeMachine
-) -> None:
+def test_a_killed_replicator_goes_on_where_it_was(directory: Store, machines: MakeMachine) -> None:
     """kill -9 while training: the next one has the same generation and commits on."""
     a = machines(directory)
     a.start()
