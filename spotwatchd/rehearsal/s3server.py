@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -13,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from spotwatchd.errors import SpotwatchError
@@ -27,36 +28,75 @@ _START = 60.0
 _GRPC = 10_000
 
 
-def _free_port() -> int:
-    """A port that is free, and whose gRPC neighbour is."""
-    while True:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            if port + _GRPC > 65535:
-                continue
-            second = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                second.bind(("127.0.0.1", port + _GRPC))
-                return port
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int, *, offset: int = 0) -> list[int]:
+    """Ports that nobody uses now, all different; ``port + offset`` is free as well.
+
+    Below the range that the kernel gives to outgoing connections (32768), or such a
+    connection could take one before the server binds it.
+    """
+    found: list[int] = []
+    start = 12_000 + (time.monotonic_ns() // 1000) % 8_000
+    for port in range(start, 32_000):
+        taken = {p + o for p in found for o in (0, offset)}
+        if not {port, port + offset} & taken and _free(port) and _free(port + offset):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise SpotwatchError("no free ports", where="127.0.0.1", remedy="end some servers")
+
+
+def identity(name: str, access: str, secret: str, *actions: str) -> dict[str, object]:
+    """Somebody who may do ``actions`` (SeaweedFS: Admin, Read, Write, List)."""
+    credentials = [{"accessKey": access, "secretKey": secret}]
+    return {"name": name, "credentials": credentials, "actions": list(actions)}
 
 
 class LocalS3:
-    """One server with one identity. Buckets appear when they are first written to.
+    """One server.
 
     Attributes:
+        port: of its S3 API.
         endpoint: http://127.0.0.1:PORT of its S3 API.
         environment: what a daemon needs to use it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        access: str = ACCESS,
+        secret: str = SECRET,
+        others: Sequence[dict[str, object]] = (),
+        create_buckets: bool = True,
+    ) -> None:
+        """Choose its ports; nothing runs before ``start``.
+
+        Args:
+            directory: its data.
+            access, secret: of the identity that may do everything.
+            others: further identities.
+            create_buckets: a bucket appears when it is first written to.
+        """
         self._directory = directory
-        self._parts = {name: _free_port() for name in ("s3", "master", "volume", "filer", "admin")}
-        self.endpoint = f"http://127.0.0.1:{self._parts['s3']}"
+        everything = ("Admin", "Read", "Write", "List")
+        self._identities = [identity("admin", access, secret, *everything), *others]
+        self._create_buckets = create_buckets
+        names = ("s3", "master", "volume", "filer", "admin")
+        self._parts = dict(zip(names, free_ports(len(names), offset=_GRPC), strict=True))
+        self.port = self._parts["s3"]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
         self.environment = {
-            "AWS_ACCESS_KEY_ID": ACCESS,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ACCESS_KEY_ID": access,
+            "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL_S3": self.endpoint,
         }
@@ -65,10 +105,7 @@ class LocalS3:
     def start(self) -> None:
         """Start, or start again on the same data; returns once it answers."""
         (self._directory / "data").mkdir(parents=True, exist_ok=True)
-        credentials = [{"accessKey": ACCESS, "secretKey": SECRET}]
-        actions = ["Admin", "Read", "Write", "List"]
-        identity = {"name": "rehearsal", "credentials": credentials, "actions": actions}
-        (self._directory / "id.json").write_text(json.dumps({"identities": [identity]}))
+        (self._directory / "id.json").write_text(json.dumps({"identities": self._identities}))
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), stdout=log, stderr=log, cwd=self._directory, start_new_session=True
@@ -81,6 +118,8 @@ class LocalS3:
         for name, port in self._parts.items():
             command += [f"-{name}.port={port}", f"-{name}.port.grpc={port + _GRPC}"]
         command += ["-s3.config", str(self._directory / "id.json"), "-webdav=false"]
+        if not self._create_buckets:
+            command.append("-s3.autoCreateBucket=false")
         return [*command, "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
 
     def _answers(self) -> bool:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from spotwatchd.errors import StoreDenied, StoreUnavailable
+from spotwatchd.rehearsal.s3server import free_ports
 from spotwatchd.store.base import Backend
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
 from tests.servers.carefree import Carefree
 from tests.servers.fixtures import use_credentials
-from tests.servers.ports import free_ports
 from tests.servers.seaweed import READER, READER_SECRET, Seaweed
 from tests.shell.store.conftest import Local
 

@@ -124,7 +124,7 @@ class Machine:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, and wait."""
+        """Kill -9, and wait."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         if self.process is not None:

@@ -80,7 +80,7 @@ def test_commands_may_be_repeated(directory: Store, machines: MakeMachine) -> No
 
 
 def test_a_killed_replicator_goes_on_where_it_was(directory: Store, machines: MakeMachine) -> None:
-    """kill -9 while training: the next one has the same generation and commits on."""
+    """Kill -9 while training: the next one has the same generation and commits on."""
     a = machines(directory)
     a.start()
     a.take()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spotwatchd.core.events import HintSeen, NoticeGone, NoticeSeen
 from spotwatchd.core.deadline import Stamp
+from spotwatchd.core.events import HintSeen, NoticeGone, NoticeSeen
 from spotwatchd.core.words import MachineAction
 from spotwatchd.watch import parse
 from spotwatchd.watch.fetch import Answer
