@@ -10,7 +10,7 @@ from spotwatchd.core.head import Head, parse_head
 from spotwatchd.errors import Conflict, Damaged, SpotwatchError, StoreUnavailable
 from spotwatchd.store.base import Backend
 from spotwatchd.store.layout import head_key
-from spotwatchd.store.listing import complete_manifests, stored_ids
+from spotwatchd.store.listing import complete_manifests
 from spotwatchd.store.swap import new_nonce, swap
 
 # Only this job's owners write head; each round lost is one of them, or a late write of ours.
@@ -44,6 +44,7 @@ class Heads:
         self._where = f"{backend.url}/{self._key}"
         self._version: str | None = None
         self._must_write = False
+        self._told: str | None = None  # the version that was reported as unreadable
 
     def load(self) -> Head | None:
         """Read it. If it is unreadable, a head is made from the manifests (not yet written).
@@ -54,14 +55,17 @@ class Heads:
         try:
             head = parse_head(document.body, self.job, self._where) if document else None
         except Damaged as error:
-            head = self._rebuilt(error.what)
-        if document is None and stored_ids(self.backend, self.job):
-            head = self._rebuilt("it is missing")
+            head = self._rebuilt(error.what, document.version if document else "")
+        if document is None and any(True for _ in complete_manifests(self.backend, self.job)):
+            head = self._rebuilt("it is missing", "")
         self._note(head, document.version if document else None)
         return head
 
-    def _rebuilt(self, reason: str) -> Head:
+    def _rebuilt(self, reason: str, version: str) -> Head:
         head = rebuild(self.job, self.run_id, complete_manifests(self.backend, self.job))
+        if version == self._told:
+            return head
+        self._told = version
         newest = f"step {head.checkpoints[-1].id.step:,}" if head.checkpoints else "none"
         self._alarm(
             Damaged(

@@ -73,6 +73,7 @@ class Leasing:
         self._lock = threading.RLock()
         self._version: str | None = None
         self._seen: Sighting | None = None
+        self._told = ""  # the version that was reported as unreadable
         # Writes whose answer may be outstanding: nonce -> when it was sent. One that lands
         # late counts from when it was sent, not from when it was found.
         self._sent: dict[str, float] = {}
@@ -121,7 +122,9 @@ class Leasing:
         try:
             return parse_lease(document.body, self.job, self._where)
         except Damaged as error:
-            self._alarm(error)
+            if document.version != self._told:
+                self._told = document.version
+                self._alarm(error)
             return None
 
     def _must_wait(self, document: Document | None, lease: Lease | None) -> Waiting | None:

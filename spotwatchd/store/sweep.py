@@ -78,6 +78,8 @@ class Sweeper:
         self._tenure = tenure
         self._in_progress = in_progress
         self._first_seen: dict[CheckpointId, float] = {}
+        # Some servers list a folder for a while after its last object is gone.
+        self._empty: set[CheckpointId] = set()
 
     def run(self) -> list[CheckpointId]:
         """Look once; delete what is ripe. Returns what was deleted.
@@ -89,10 +91,13 @@ class Sweeper:
         now = boottime()
         self._first_seen = {each: self._first_seen.get(each, now) for each in found}
         ready = ripe(self._first_seen, boottime(), self.grace)
+        deleted = []
         for checkpoint in ready:
-            self._delete(tenure, checkpoint)
+            if self._delete(tenure, checkpoint):
+                deleted.append(checkpoint)
             del self._first_seen[checkpoint]
-        return ready
+            self._empty.add(checkpoint)
+        return deleted
 
     def next_run(self) -> float | None:
         """When something will be ripe, CLOCK_BOOTTIME seconds; None: nothing is waiting."""
@@ -107,12 +112,14 @@ class Sweeper:
         if head is None:
             raise LeaseLost(f"head of {self.job} is gone", where=self.backend.url)
         fence(head, tenure)
-        return unlisted(stored, head, in_progress=busy)
+        return unlisted(stored, head, in_progress=busy) - self._empty
 
-    def _delete(self, tenure: Tenure, checkpoint: CheckpointId) -> None:
+    def _delete(self, tenure: Tenure, checkpoint: CheckpointId) -> bool:
+        prefix = checkpoint_prefix(self.job, checkpoint)
+        if not any(True for _ in self.backend.objects(prefix)):
+            return False
         self.backend.put_bytes(removed_key(self.job, checkpoint), b"")
         self._check(tenure, checkpoint)
-        prefix = checkpoint_prefix(self.job, checkpoint)
         keys = [info.key for info in self.backend.objects(prefix)]
         mark, manifest = f"{prefix}/{REMOVED}", f"{prefix}/{MANIFEST}"
         self.backend.delete([manifest])
@@ -120,6 +127,7 @@ class Sweeper:
         for start in range(0, len(rest), _BATCH):
             self.backend.delete(rest[start : start + _BATCH])
         self.backend.delete([mark])
+        return True
 
     def _check(self, tenure: Tenure, checkpoint: CheckpointId) -> None:
         head = read_head(self.backend, self.job)

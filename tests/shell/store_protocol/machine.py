@@ -124,7 +124,11 @@ class Machine:
         self.process.send_signal(number)
 
     def kill(self) -> None:
+<<<<<<< HEAD
         """Kill -9, and wait."""
+=======
+        """End it with SIGKILL, and wait."""
+>>>>>>> proto
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         if self.process is not None:
@@ -152,7 +156,7 @@ class Machine:
     def commit(self, step: int, **more: Any) -> Message:
         """Seal, upload and commit; the answers must say so."""
         seal = seal_message(save(self.checkpoints, step))
-        fields = {"seal": seal, "cause": "periodic", "deadline": None}
+        fields: dict[str, Any] = {"seal": seal, "cause": "periodic", "deadline": None}
         self.daemon.ask("upload", "uploaded", **fields)
         return self.daemon.ask("commit", "committed", **fields, interruption=None, **more)
 

@@ -22,7 +22,7 @@ from tests.shell.store_protocol.machine import (
 
 def stored(backend: Backend) -> set[str]:
     """The checkpoints of which the store has anything."""
-    return set(backend.children(checkpoints_prefix(JOB)))
+    return {info.key.split("/")[2] for info in backend.objects(checkpoints_prefix(JOB))}
 
 
 def test_a_job_goes_from_one_machine_to_another(store: Store, machines: MakeMachine) -> None:
@@ -80,7 +80,7 @@ def test_commands_may_be_repeated(directory: Store, machines: MakeMachine) -> No
 
 
 def test_a_killed_replicator_goes_on_where_it_was(directory: Store, machines: MakeMachine) -> None:
-    """Kill -9 while training: the next one has the same generation and commits on."""
+    """SIGKILL while training: the next one has the same generation and commits on."""
     a = machines(directory)
     a.start()
     a.take()

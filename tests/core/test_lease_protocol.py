@@ -1,0 +1,333 @@
+"""Many owners, one job: the protocol of DESIGN.md section 6 in a world of two documents.
+
+Each owner is a generator that stops before and after every read and write, so that any
+other owner, any amount of time, and the owner's death can come in between. Answers get
+lost, requests get lost, and writes land late. The owners' clocks are hours apart and run
+at different speeds.
+
+The owners use only core/lease.py and core/fence.py; the world checks every write to head by
+itself, without asking the code under test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from spotwatchd.core import fence
+from spotwatchd.core.head import Head, Listed, parse_head
+from spotwatchd.core.ids import CheckpointId
+from spotwatchd.core.lease import (
+    Lease,
+    Owner,
+    Sighting,
+    Tenure,
+    Terms,
+    at_once,
+    look,
+    may_take,
+    parse_lease,
+)
+from spotwatchd.core.retention import Retention
+from spotwatchd.errors import LeaseLost
+
+JOB = "job"
+TERMS = Terms(seconds=10.0, margin=2.0)
+KEEP_ALL = Retention(last=10_000)
+Script = Generator[None, None, None]
+_nonces = itertools.count(1)
+
+
+def nonce() -> str:
+    """Never the same twice."""
+    return f"n{next(_nonces)}"
+
+
+def wrote_head(mark: str, body: bytes) -> bool:
+    """Whether ``body`` is the head that was written with ``mark``."""
+    return parse_head(body, JOB, "head").written_by == mark
+
+
+class NoAnswer(Exception):
+    """The write may have happened, may happen later, or not at all."""
+
+
+class Refused(Exception):
+    """The condition was false."""
+
+
+@dataclass
+class Cell:
+    """A document with conditional writes."""
+
+    body: bytes | None = None
+    version: int = 0
+
+    def write(self, body: bytes, expected: int) -> None:
+        if self.version != expected:
+            raise Refused
+        self.body, self.version = body, self.version + 1
+
+
+@dataclass
+class World:
+    """The store, the true time, and what goes wrong next."""
+
+    lease: Cell = field(default_factory=Cell)
+    head: Cell = field(default_factory=Cell)
+    now: float = 0.0
+    fault: str = "none"
+    late: list[Callable[[], None]] = field(default_factory=list)
+    committed: list[CheckpointId] = field(default_factory=list)
+    claimed: dict[int, str] = field(default_factory=dict)
+
+    def write(self, cell: Cell, body: bytes, expected: int, by: str) -> None:
+        """A conditional write through an unreliable network."""
+        fault, self.fault = self.fault, "none"
+        if fault == "request lost":
+            raise NoAnswer
+        if fault == "late":
+            self.late.append(partial(self._land, cell, body, expected, by))
+            raise NoAnswer
+        self._land(cell, body, expected, by)
+        if fault == "answer lost":
+            raise NoAnswer
+
+    def _land(self, cell: Cell, body: bytes, expected: int, by: str) -> None:
+        if cell is self.head and cell.version == expected:
+            self._check(body, by)
+        cell.write(body, expected)
+
+    def _check(self, body: bytes, by: str) -> None:
+        """Invariants 3 and 4, by the world's own books."""
+        new = parse_head(body, JOB, "head")
+        old = parse_head(self.head.body, JOB, "head") if self.head.body else None
+        if old is None or new.generation != old.generation:
+            assert new.generation > (old.generation if old else 0), "generations only grow"
+            assert new.generation not in self.claimed, "a generation has one owner"
+            self.claimed[new.generation] = by
+        assert self.claimed[new.generation] == by, "a fenced owner changed head"
+        ids = [entry.id for entry in new.checkpoints]
+        assert ids[: len(self.committed)] == self.committed, "a committed checkpoint is lost"
+        added = ids[len(self.committed) :]
+        assert all(checkpoint.generation == new.generation for checkpoint in added)
+        self.committed = ids
+
+
+class Player:
+    """One machine. ``script`` runs until the machine has lost the job, then begins again."""
+
+    def __init__(self, world: World, number: int, offset: float, rate: float = 1.0) -> None:
+        self.world = world
+        self.rate = rate
+        self.machine = f"m{number}"
+        self.offset = offset
+        self.boots = 0
+        self.boot()
+
+    def boot(self) -> None:
+        """Everything in memory is gone."""
+        self.boots += 1
+        self.tenure: Tenure | None = None
+        self.seen: Sighting | None = None
+        self.sequence = 0
+        self.script = self.live()
+
+    @property
+    def me(self) -> Owner:
+        return Owner(self.machine, f"b{self.boots}")
+
+    def clock(self) -> float:
+        return self.world.now * self.rate + self.offset
+
+    def believes(self) -> bool:
+        """Whether it counts on being the only one."""
+        return self.tenure is not None and self.tenure.valid(self.clock(), TERMS)
+
+    def live(self) -> Script:
+        while True:
+            with contextlib.suppress(LeaseLost):
+                yield from self.reign()
+            self.tenure = None
+
+    def reign(self) -> Script:
+        yield from self.take()
+        while True:
+            yield from self.renew()
+            yield from self.commit()
+
+    # -- reading and writing, with a stop before and after ---------------------------------
+
+    def read(self, cell: Cell) -> Generator[None, None, tuple[bytes | None, int]]:
+        yield
+        found = cell.body, cell.version
+        yield
+        return found
+
+    def write(
+        self, cell: Cell, body: bytes, expected: int, mine: Callable[[bytes], bool]
+    ) -> Generator[None, None, bool]:
+        """As store/swap.py: after no answer or a refusal, read back."""
+        yield
+        try:
+            self.world.write(cell, body, expected, self.me.machine + self.me.boot_id)
+        except (NoAnswer, Refused):
+            there, _ = yield from self.read(cell)
+            return there is not None and mine(there)
+        yield
+        return True
+
+    # -- the protocol ----------------------------------------------------------------------
+
+    def take(self) -> Script:
+        while True:
+            body, version = yield from self.read(self.world.lease)
+            lease = parse_lease(body, JOB, "lease") if body else None
+            if lease is not None and not at_once(lease, self.me):
+                now = self.clock()
+                self.seen = look(self.seen, lease.nonce, lease.seconds, now)
+                if not may_take(self.seen, now):
+                    continue
+            head, _ = yield from self.read_head()
+            generation = fence.next_generation(lease.generation if lease else 0, head, [])
+            if (yield from self.write_lease(Tenure(generation, nonce()), version)):
+                break
+        yield from self.swap(lambda head, tenure: fence.claim(head, tenure, JOB, "run"))
+
+    def write_lease(self, tenure: Tenure, version: int) -> Generator[None, None, bool]:
+        mark, sent_at = nonce(), self.clock()
+        lease = Lease(JOB, self.me, tenure.generation, TERMS.seconds, mark, True, tenure.token)
+        done = yield from self.write(
+            self.world.lease,
+            lease.encode(),
+            version,
+            lambda body: parse_lease(body, JOB, "lease").nonce == mark,
+        )
+        if done:
+            self.tenure = tenure.renewed(sent_at)
+        return done
+
+    def renew(self) -> Script:
+        assert self.tenure is not None
+        body, version = yield from self.read(self.world.lease)
+        assert body is not None
+        lease = parse_lease(body, JOB, "lease")
+        if (lease.generation, lease.tenure) != (self.tenure.generation, self.tenure.token):
+            raise fence.lost(JOB, self.tenure.generation, lease.generation)
+        yield from self.write_lease(self.tenure, version)
+
+    def read_head(self) -> Generator[None, None, tuple[Head | None, int]]:
+        body, version = yield from self.read(self.world.head)
+        return (parse_head(body, JOB, "head") if body else None), version
+
+    def swap(self, change: Callable[[Head | None, Tenure], Head]) -> Script:
+        assert self.tenure is not None
+        while True:
+            head, version = yield from self.read_head()
+            changed = change(head, self.tenure)
+            if changed == head:
+                return
+            mark = nonce()
+            changed = replace(changed, written_by=mark)
+            if (
+                yield from self.write(
+                    self.world.head, changed.encode(), version, partial(wrote_head, mark)
+                )
+            ):
+                return
+
+    def commit(self) -> Script:
+        assert self.tenure is not None
+        self.sequence += 1
+        entry = Listed(CheckpointId(self.tenure.generation, self.sequence, 7), 1, "", "")
+        addition = fence.Addition(entry, None, KEEP_ALL)
+
+        def change(head: Head | None, tenure: Tenure) -> Head:
+            assert head is not None
+            return fence.commit(head, tenure, addition)
+
+        yield
+        if self.believes():  # else: the next turn renews first
+            yield from self.swap(change)
+
+
+class ManyOwners(RuleBasedStateMachine):
+    """Any interleaving, any pause, any loss."""
+
+    @initialize(
+        clocks=st.lists(
+            st.tuples(
+                st.sampled_from([0.0, 3600.0, -3600.0, 1e6]), st.sampled_from([0.95, 1.0, 1.05])
+            ),
+            min_size=2,
+            max_size=4,
+        )
+    )
+    def begin(self, clocks: list[tuple[float, float]]) -> None:
+        self.world = World()
+        self.players = [
+            Player(self.world, number, offset, rate) for number, (offset, rate) in enumerate(clocks)
+        ]
+
+    @rule(
+        who=st.integers(0, 3),
+        steps=st.integers(1, 30),
+        fault=st.sampled_from(["none"] * 5 + ["request lost", "answer lost", "late"]),
+    )
+    def go_on(self, who: int, steps: int, fault: str) -> None:
+        player = self.players[who % len(self.players)]
+        self.world.fault = fault
+        for _ in range(steps):
+            next(player.script)
+            self.one_believer()
+        self.world.fault = "none"
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 7.9, 9.7, 10.3, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+
+    @rule(who=st.integers(0, 3))
+    def reboot(self, who: int) -> None:
+        self.players[who % len(self.players)].boot()
+
+    @rule()
+    def a_late_write_lands(self) -> None:
+        if self.world.late:
+            try:
+                self.world.late.pop(0)()
+            except Refused:
+                return
+
+    @invariant()
+    def one_believer(self) -> None:
+        """Two owners never both count on the lease, whatever their clocks show."""
+        if hasattr(self, "players"):
+            assert sum(player.believes() for player in self.players) <= 1
+
+
+ManyOwners.TestCase.settings = settings(
+    max_examples=200, stateful_step_count=40, deadline=None, derandomize=True
+)
+TestManyOwners = ManyOwners.TestCase
+
+
+def test_the_model_gets_somewhere() -> None:
+    """A world without faults commits: the properties above are not about nothing."""
+    world = World()
+    first, second = Player(world, 0, 0.0), Player(world, 1, 3600.0)
+    for _ in range(60):
+        next(first.script)
+    made = len(world.committed)
+    assert made >= 2
+    for _ in range(60):
+        world.now += 1.0
+        next(second.script)
+    assert sorted(world.claimed) == [1, 2]
+    assert len(world.committed) > made
