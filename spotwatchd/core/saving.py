@@ -53,7 +53,7 @@ def accepts_seals(job: Job) -> bool:
         return False
     if job.life is Life.WAITING:
         return job.hold.generation is not None
-    return job.alive or job.life is Life.RELEASING
+    return job.alive or (job.life is Life.RELEASING and job.ran)
 
 
 def on_sealed(turn: Turn, job: Job, event: Sealed) -> None:
