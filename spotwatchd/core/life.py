@@ -284,7 +284,9 @@ def on_release_failed(turn: Turn, job: Job, event: ReleaseFailed) -> None:
 def on_joined(_turn: Turn, job: Job, _event: ProcessJoined) -> None:
     """A process of the job speaks to us itself."""
     job.joined = True
-    job.present = True
+    if not job.present:
+        job.present = True
+        job.hold.take_at = NOW  # who started it has waited already
 
 
 def on_left(turn: Turn, job: Job, event: ProcessLeft) -> None:

@@ -13,7 +13,7 @@ import statistics
 from spotwatchd.core import budget
 from spotwatchd.core.actions import Ask, CancelUpload, Commit, Upload, Withdraw
 from spotwatchd.core.events import CommitFailed, Committed, Sealed, Uploaded, UploadFailed
-from spotwatchd.core.job import NOW, Flight, Job, Known, OpenAsk, same
+from spotwatchd.core.job import NOW, Flight, Job, Known, OpenAsk
 from spotwatchd.core.policy import backoff
 from spotwatchd.core.turn import Turn
 from spotwatchd.core.words import Life, Outcome, Saving, Seal
@@ -53,7 +53,7 @@ def accepts_seals(job: Job) -> bool:
         return False
     if job.life is Life.WAITING:
         return job.hold.generation is not None
-    return job.alive or job.life is Life.RELEASING
+    return job.alive or (job.life is Life.RELEASING and job.ran)
 
 
 def on_sealed(turn: Turn, job: Job, event: Sealed) -> None:
@@ -268,13 +268,13 @@ def on_committed(turn: Turn, job: Job, event: Committed) -> None:
         turn.report("commit_of_older_life", job.name, step=event.seal.step)
         return
     flight = job.way.flight
-    note_committed(turn, job, event.seal)
+    note_committed(turn, job, event.seal, event.no)
     if flight is not None and flight is job.way.flight and flight.no == event.no:
         _end(job, "committed")  # the replicator speaks of another seal than it was told
 
 
-def note_committed(turn: Turn, job: Job, seal: Seal) -> None:
-    """Note that the store has ``seal``, and all that follows from it."""
+def note_committed(turn: Turn, job: Job, seal: Seal, no: int | None = None) -> None:
+    """Note that the store has ``seal``, by action ``no``, and all that follows from it."""
     way = job.way
     known = way.find(seal) or _learn_late(job, seal)
     if known is None or (way.committed is not None and known.order <= way.committed.order):
@@ -284,7 +284,7 @@ def note_committed(turn: Turn, job: Job, seal: Seal) -> None:
     if way.waiting is not None and way.waiting.known.order <= known.order:
         way.waiting = None
     if way.flight is not None and way.flight.known.order <= known.order:
-        if not same(way.flight.known.seal, seal):
+        if way.flight.no != no:
             _cancel(turn, job, way.flight)
         _end(job, "committed")
     close_answered(turn, job)

@@ -15,9 +15,11 @@ from spotwatchd.core.table import Phase
 from spotwatchd.core.words import JobPolicy, Life, MachineAction, Notice, Saving, Seal
 from tests.core.witness import Witness
 
-JOBS = ("a", "b", "c")
+JOBS = ("a", "b")
 jobs = st.sampled_from(JOBS)
-seconds = st.sampled_from([0.0, 0.1, 1.0, 3.0, 9.0, 31.0, 130.0, 500.0])
+seconds = st.sampled_from([0.1, 1.0, 3.0, 9.0, 31.0, 130.0, 500.0])
+# What ends most of what could happen next must be rare, or no play gets far.
+rarely = st.integers(0, 7).map(lambda drawn: drawn == 7)
 PENDING = a.Take | a.Release | a.Start | a.Upload | a.Commit
 
 
@@ -29,8 +31,9 @@ def seal(step: int) -> Seal:
 class HostileWorld(RuleBasedStateMachine):
     """Plays machine, store, replicators, launcher and user, at their worst."""
 
-    @initialize()
-    def boot(self) -> None:
+    @initialize(running=st.sets(jobs), joined=st.sets(jobs))
+    def boot(self, running: set[str], joined: set[str]) -> None:
+        """Some plays begin with jobs that run already, or few would get as far as a save."""
         self.now = 1000.0
         self.sound = True
         self.core = Core(settings=CoreSettings(), first_number=500)
@@ -40,6 +43,10 @@ class HostileWorld(RuleBasedStateMachine):
         self.attempts = dict.fromkeys(JOBS, 0)
         self.generation = itertools.count(1)
         self.steps = itertools.count(10, 10)
+        for job in sorted(running):
+            self.prosper(job)
+            if job in joined:
+                self.join(job)
 
     # -- helpers -----------------------------------------------------------------------
 
@@ -105,10 +112,12 @@ class HostileWorld(RuleBasedStateMachine):
             self.attempts[job], self.managed[job] = 1, True
             self.send(e.JobAdded(job, JobPolicy(), True, 1, asked, False, told))
 
-    @rule(job=jobs, holds=st.booleans(), found=st.sampled_from(["", "", "sealed", "committed"]))
-    def connect(self, job: str, holds: bool, found: str) -> None:
+    @rule(job=jobs, really=rarely, holds=st.booleans(), found=st.sampled_from(["", "", "sealed", "committed"]))
+    def connect(self, job: str, really: bool, holds: bool, found: str) -> None:
         """A replicator connects, with or without a lease, maybe with news."""
         view = self.core.view(job)
+        if view is None or (view.linked and not really):
+            return
         generation = next(self.generation) if holds else None
         committed = view.committed if view else None
         newest = view.sealed if view else None
@@ -119,9 +128,22 @@ class HostileWorld(RuleBasedStateMachine):
         self.send(e.ReplicatorUp(job, generation, committed, newest))
 
     @rule(job=jobs)
-    def disconnect(self, job: str) -> None:
+    def prosper(self, job: str) -> None:
+        """Without this, few plays would get as far as a checkpoint: all goes well for a while."""
+        if job not in self.core.jobs():
+            self.add(job, managed=True, interval=None)
+        view = self.core.view(job)
+        if view is not None and not view.linked:
+            self.send(e.ReplicatorUp(job, view.generation, view.committed, view.sealed))
+        for action in self.pending:  # grows while it is walked: answers lead to actions
+            if action.job == job and not isinstance(action, a.Release):
+                self.answer(action, good=True)
+
+    @rule(job=jobs, really=rarely)
+    def disconnect(self, job: str, really: bool) -> None:
         """A replicator's connection breaks."""
-        self.send(e.ReplicatorDown(job))
+        if really:
+            self.send(e.ReplicatorDown(job))
 
     @precondition(lambda self: self.pending)
     @rule(
@@ -154,7 +176,7 @@ class HostileWorld(RuleBasedStateMachine):
         ]
         self.send(made[which])
 
-    @rule(job=jobs, ask=st.sampled_from(["none", "none", "open", "old"]), measured=st.booleans())
+    @rule(job=jobs, ask=st.sampled_from(["open", "none", "open", "old"]), measured=st.booleans())
     def save(self, job: str, ask: str, measured: bool) -> None:
         """The job seals a checkpoint."""
         view = self.core.view(job)
@@ -177,10 +199,14 @@ class HostileWorld(RuleBasedStateMachine):
         """A process registers."""
         self.send(e.ProcessJoined(job, "1"))
 
-    @rule(job=jobs, status=st.sampled_from([0, 75, 1, -15, None]), finished=st.booleans())
-    def exit(self, job: str, status: int | None, finished: bool) -> None:
+    @rule(
+        job=jobs, status=st.sampled_from([75, 0, 1, -15, None]), finished=rarely, really=rarely
+    )
+    def exit(self, job: str, status: int | None, finished: bool, really: bool) -> None:
         """The processes end."""
-        if self.alive(job):
+        view = self.core.view(job)
+        asked = view is not None and view.ask is not None and view.ask.cause in ("notice", "stop")
+        if (really or asked) and self.alive(job):
             self.send(e.JobExited(job, self.attempts[job], status, finished))
 
     @rule(job=jobs)
@@ -190,30 +216,33 @@ class HostileWorld(RuleBasedStateMachine):
         if view and view.attempt > 1 and self.attempts[job] > 1:
             self.send(e.JobExited(job, self.attempts[job] - 1, 0, True))
 
-    @rule(job=jobs)
-    def lose_lease(self, job: str) -> None:
+    @rule(job=jobs, really=rarely)
+    def lose_lease(self, job: str, really: bool) -> None:
         """Another owner has the job."""
-        self.send(e.LeaseLost(job, "generation 9 has it"))
+        if really:
+            self.send(e.LeaseLost(job, "generation 9 has it"))
 
     @rule(job=jobs)
     def request(self, job: str) -> None:
         """A person wants a checkpoint."""
         self.send(e.SaveRequested(job))
 
-    @rule(job=jobs)
-    def stop(self, job: str) -> None:
+    @rule(job=jobs, really=rarely)
+    def stop(self, job: str, really: bool) -> None:
         """A person wants it to end."""
-        self.send(e.StopRequested(job))
+        if really:
+            self.send(e.StopRequested(job))
 
-    @rule(job=jobs)
-    def remove(self, job: str) -> None:
+    @rule(job=jobs, really=rarely)
+    def remove(self, job: str, really: bool) -> None:
         """Forget a job that does not run."""
-        if not self.alive(job):
+        if really and not self.alive(job):
             self.send(e.JobRemoved(job))
 
+    @precondition(lambda self: self.now > 1005.0)
     @rule(
         source=st.sampled_from(["ec2-spot", "ec2-event"]),
-        left=st.sampled_from([-500.0, -100.0, -1.0, 0.0, 5.0, 60.0, 108.0, 120.0, 600.0]),
+        left=st.sampled_from([-500.0, -100.0, 0.0, 5.0, 60.0, 108.0, 120.0, 600.0]),
         fresh=st.booleans(),
     )
     def notice(self, source: str, left: float, fresh: bool) -> None:
@@ -222,10 +251,11 @@ class HostileWorld(RuleBasedStateMachine):
         key = f"{deadline}" if fresh else "the usual"
         self.send(e.NoticeSeen(Notice(source, MachineAction.TERMINATE, deadline, key)))
 
-    @rule(source=st.sampled_from(["ec2-spot", "ec2-event"]))
-    def withdraw(self, source: str) -> None:
+    @rule(source=st.sampled_from(["ec2-spot", "ec2-event"]), really=rarely)
+    def withdraw(self, source: str, really: bool) -> None:
         """The notice is gone."""
-        self.send(e.NoticeGone(source))
+        if really:
+            self.send(e.NoticeGone(source))
 
     @rule(key=st.sampled_from(["x", "y"]))
     def hint(self, key: str) -> None:
@@ -290,5 +320,5 @@ class HostileWorld(RuleBasedStateMachine):
         return f"{job} is stuck: {view}"
 
 
-HostileWorld.TestCase.settings = settings(stateful_step_count=40)
+HostileWorld.TestCase.settings = settings(stateful_step_count=50)
 TestHostileWorld = HostileWorld.TestCase

@@ -36,6 +36,7 @@ class Trace:
     taking: bool = False
     fenced: bool = False  # the attempt that runs lost its lease
     taken: bool = False  # since the last start or exit
+    before_release: tuple[bool, bool] = (False, False)
     ran: bool = False  # since the lease was taken
     asked: int = 0
     ask: a.Ask | None = None
@@ -104,7 +105,8 @@ class Witness:
         if job is None:
             return
         trace = self._trace(job)
-        if type(event) in ANSWERS:
+        kind = ANSWERS.get(type(event))
+        if kind is not None and trace.newest.get(kind) == event.no:  # type: ignore[union-attr]
             trace.answered.add((type(event), event.no))  # type: ignore[union-attr]
         match event:
             case e.JobAdded(running=True) if not trace.alive:
@@ -123,13 +125,17 @@ class Witness:
                 self._forget_outstanding(trace)
             case e.Taken() if event.no == trace.newest.get(a.Take) and trace.taking:
                 self._taken(trace, event)
-            case e.TakeFailed() if event.no == trace.newest.get(a.Take):
+            case e.TakeFailed() if event.no == trace.newest.get(a.Take) and trace.taking:
                 trace.taking = False
+                trace.newest.pop(a.Take)
             case e.LeaseLost():
-                trace.right = False
-                trace.fenced = trace.alive
+                self._lost(job, trace)
             case e.Released() if event.no == trace.newest.get(a.Release):
                 trace.right = trace.taking = trace.ran = False
+                trace.newest.pop(a.Release)
+            case e.ReleaseFailed() if event.no == trace.newest.get(a.Release):
+                trace.right, trace.taking = trace.before_release
+                trace.newest.pop(a.Release)
             case e.JobExited():
                 self._exited(job, trace)
             case e.StartFailed() if event.no == trace.newest.get(a.Start):
@@ -160,6 +166,15 @@ class Witness:
         view = self.core.view(event.job)
         if view is not None and view.life is Life.RUNNING:
             trace.alive = trace.ran = True  # somebody else's processes
+
+    def _lost(self, job: str, trace: Trace) -> None:
+        trace.right = False
+        trace.fenced = trace.alive
+        view = self.core.view(job)
+        if view is None or view.life is not Life.TAKING:
+            trace.taking = False  # nobody waits for that take any more
+            trace.newest.pop(a.Take, None)
+            trace.newest.pop(a.Release, None)
 
     def _exited(self, job: str, trace: Trace) -> None:
         view = self.core.view(job)
@@ -229,6 +244,7 @@ class Witness:
         assert trace.right or trace.taking, "released what is not held"
         if self.draining and release.job in self._concerned():
             assert release.job in self.settled, "released before it was settled"
+        trace.before_release = (trace.right, trace.taking)
         trace.taking = trace.right = False
 
     def _upload(self, upload: a.Upload, now: float) -> None:
