@@ -371,6 +371,15 @@ async def test_auto_scaling_termination_gets_a_deadline_at_first_sight(imds: Fak
         assert 40 < notice.deadline - boottime() <= 45
 
 
+async def test_other_paths_speak_while_the_notice_path_is_broken(imds: FakeIMDS) -> None:
+    """One broken path does not blind the watcher to the rest."""
+    imds.fault("503", path=SPOT)
+    imds.autoscaling("Terminated")
+    async with watching(quick(imds.url)) as watch:
+        await eventually(lambda: watch.notices)
+        assert watch.notices[0].source == "ec2-asg"
+
+
 async def test_two_auto_scaling_terminations_are_two_notices(imds: FakeIMDS) -> None:
     """One that was called off and comes again has another key."""
     imds.autoscaling("Terminated")
@@ -414,6 +423,19 @@ async def test_identity_is_asked_for_until_it_is_known(imds: FakeIMDS) -> None:
         assert watch.watcher.health().instance.instance_type == ""
         imds.heal()
         await eventually(lambda: watch.watcher.health().instance.instance_type == "g5.xlarge")
+
+
+async def test_identity_is_learned_anew_after_a_long_silence(imds: FakeIMDS) -> None:
+    """The machine may have slept meanwhile, and be of another type."""
+    later = 0.0
+    async with watching(quick(imds.url), clock=lambda: boottime() + later) as watch:
+        await eventually(lambda: watch.watcher.health().instance.life_cycle)
+        imds.fault("503")
+        imds.override("meta-data/instance-type", b"g6.xlarge")
+        later = 31.0
+        await eventually(lambda: watch.alarms)
+        imds.heal()
+        await eventually(lambda: watch.watcher.health().instance.instance_type == "g6.xlarge")
 
 
 async def test_silence_raises_one_alarm_and_its_end_is_told(imds: FakeIMDS) -> None:
