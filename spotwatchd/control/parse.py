@@ -156,8 +156,8 @@ def _obey_text(schema: Schema, value: str, name: str) -> None:
 
 @cache
 def _whole(pattern: str) -> re.Pattern[str]:
-    # Python's $ also matches before a last newline; fullmatch does not need it.
-    return re.compile(pattern.removeprefix("^").removesuffix("$"))
+    # For fullmatch: Python's $ alone would also match before a last newline.
+    return re.compile(pattern)
 
 
 def _obey_number(schema: Schema, value: float, name: str) -> None:

@@ -89,9 +89,9 @@ async def test_an_idle_connection_is_closed(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (b"GET /v1/status HTTP/1.1\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /v1/status HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\n\r\n", 431),
-        (b"GET /v1/status HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 400),
+        (b"GET /v1/status HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"hello there, is anybody in\r\n\r\n", 400),
         (b"GET /v1/status HTTP/9.9\r\n\r\n", 400),
@@ -138,6 +138,23 @@ async def test_refused_peers_do_not_pile_up(daemon: Daemon, soon: Until) -> None
     assert all(answer.startswith(b"HTTP/1.1 503") for answer in answers)
     assert server.connections == 2
     for each in held + refused:
+        each.close()
+
+
+async def test_a_refused_peer_may_finish_talking(daemon: Daemon, soon: Until) -> None:
+    """Whoever sends a long request after the refusal still reads why."""
+    server = await daemon.start(limits=Limits(connections=2, reserved=1))
+    held = [_connect(daemon.path) for _ in range(2)]
+    await soon(lambda: server.connections == 2, "two are in")
+
+    def talk() -> bytes:
+        with _connect(daemon.path) as late:
+            late.recv(1, socket.MSG_PEEK)
+            late.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n" * 50_000)
+            return late.recv(65536)
+
+    assert (await asyncio.to_thread(talk)).startswith(b"HTTP/1.1 503")
+    for each in held:
         each.close()
 
 

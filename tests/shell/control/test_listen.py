@@ -136,6 +136,16 @@ async def test_two_daemons(daemon: Daemon) -> None:
     await third.close()
 
 
+async def test_a_daemon_whose_socket_was_removed_still_counts(home: Path) -> None:
+    """The lock tells of a live daemon even when somebody deleted its socket."""
+    first, second = _server(home / "s"), _server(home / "s")
+    await first.start()
+    (home / "s").unlink()
+    with pytest.raises(ConfigError, match="another spotwatchd is running"):
+        await second.start()
+    await first.close()
+
+
 async def test_many_start_together_over_a_stale_socket(home: Path) -> None:
     """Of twenty that find the same stale socket at once exactly one gets it."""
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

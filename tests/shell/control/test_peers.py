@@ -136,10 +136,11 @@ async def test_a_dead_process_cannot_join(daemon: Daemon, peerpidfd: bool, soon:
     """A connection whose maker has ended gets 410 and leaves no descriptor behind."""
     server = await daemon.start(peerpidfd=peerpidfd)
     await daemon.call("POST", "/v1/jobs", JOB)
+    await soon(lambda: server.connections == 0, "nobody is there")
+    before = _open_files()
     stranger = await asyncio.to_thread(Stranger, daemon.path)
     await soon(lambda: server.connections == 1, "it is accepted")
     await asyncio.to_thread(stranger.end)
-    before = _open_files()
     reply = await asyncio.to_thread(
         stranger.say, request("POST", "/v1/jobs/resnet/processes", b"{}")
     )
@@ -147,7 +148,7 @@ async def test_a_dead_process_cannot_join(daemon: Daemon, peerpidfd: bool, soon:
     assert str(stranger.pid) in reply.json()["detail"]
     assert reply.json()["remedy"]
     assert daemon.desk.jobs["resnet"].processes == []
-    await soon(lambda: _open_files() < before, "only its connection is gone")
+    await soon(lambda: _open_files() == before, "every descriptor is closed")
 
 
 def _open_files() -> int:

@@ -175,6 +175,13 @@ async def test_no_secret_comes_back(up: Daemon, body: dict[str, Any]) -> None:
     assert SECRET.encode() not in reply.body
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+async def test_the_numbers_that_json_has_not(up: Daemon, word: str) -> None:
+    """NaN and the infinities are called by name."""
+    problem = _checked(await _job(up, f'{{"interval": {word}}}'.encode()), 400)
+    assert f"{word} is not a JSON number" in problem["detail"]
+
+
 async def test_broken_json_is_not_quoted(up: Daemon) -> None:
     """Text that does not parse is described by position only."""
     reply = await _job(up, b'{"env": {"TOKEN": "' + SECRET.encode() + b'"')

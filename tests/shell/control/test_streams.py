@@ -154,13 +154,14 @@ async def test_a_reader_that_never_reads_is_cut_off(daemon: Daemon, soon: Until)
     """Its connection and its bytes are given up after the linger time."""
     server = await daemon.start(limits=Limits(stream_bytes=100_000, linger_seconds=0.2))
     await daemon.call("POST", "/v1/jobs", JOB)
-    stuck = await Reader.open(daemon)
-    await soon(lambda: server.connections == 1, "only the stream is open")
-    for _ in range(40):
-        daemon.desk.jobs["resnet"].events.say({"event": "note", "pad": BIG})
-    await soon(lambda: server.streams == 0, "the stream has ended")
-    await soon(lambda: server.connections == 0, "the connection is cut")
-    await stuck.close()
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.connect(str(daemon.path))
+        stuck.sendall(request("GET", EVENTS))
+        await soon(lambda: server.streams == 1, "the stream is open")
+        for _ in range(40):
+            daemon.desk.jobs["resnet"].events.say({"event": "note", "pad": BIG})
+        await soon(lambda: server.streams == 0, "the stream has ended")
+        await soon(lambda: server.connections == 0, "the connection is cut")
 
 
 async def test_a_reader_that_leaves_is_forgotten(up: Daemon, soon: Until) -> None:
@@ -267,6 +268,75 @@ async def test_an_ask_reaches_a_thousand(daemon: Daemon) -> None:
     assert await asyncio.gather(*(reader.rest() for reader in readers)) == [[]] * 1000
     for reader in readers:
         await reader.close()
+
+
+class Watched:
+    """An iterator that counts how often it was closed."""
+
+    def __init__(self, inner: AsyncIterator[Document]) -> None:
+        self.inner = inner
+        self.closed = 0
+
+    def __aiter__(self) -> AsyncIterator[Document]:
+        return self
+
+    async def __anext__(self) -> Document:
+        return await self.inner.__anext__()
+
+    async def aclose(self) -> None:
+        await asyncio.sleep(0.2)  # takes a while, as the last words to a journal would
+        self.closed += 1
+
+
+class WatchedDesk(MemoryDesk):
+    """A desk that sees its iterators closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.followed: list[Watched] = []
+
+    def events(self, name: str) -> AsyncIterator[Document]:
+        self.followed.append(Watched(super().events(name)))
+        return self.followed[-1]
+
+
+async def test_an_iterator_is_closed_once(daemon: Daemon, soon: Until) -> None:
+    """The desk is told of the end, whether the reader left, lagged or the server closed."""
+    desk = daemon.desk = WatchedDesk()
+    server = await daemon.start(limits=Limits(stream_bytes=100_000))
+    await daemon.call("POST", "/v1/jobs", JOB)
+    gone, slow, stays = [await Reader.open(daemon) for _ in range(3)]
+    await gone.close()
+    await soon(lambda: [each.closed for each in desk.followed] == [1, 0, 0], "the first left")
+    for _ in range(40):
+        desk.jobs["resnet"].events.say({"event": "note", "pad": BIG})
+        await stays.line()
+    await soon(lambda: [each.closed for each in desk.followed] == [1, 1, 0], "the second lagged")
+    await server.close()
+    assert [each.closed for each in desk.followed] == [1, 1, 1]
+    await slow.close()
+    await stays.close()
+
+
+async def test_a_stream_that_begins_while_the_server_closes(daemon: Daemon) -> None:
+    """It ends at once, and does not hold the closing up."""
+    daemon.desk = WatchedDesk()
+    server = await daemon.start(limits=Limits(close_seconds=5))
+    await daemon.call("POST", "/v1/jobs", JOB)
+    first = await Reader.open(daemon)
+    late = Reader(*await asyncio.open_unix_connection(str(daemon.path)))
+    late.writer.write(b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+    await late.reader.readuntil(b"}\n")
+    start = asyncio.get_running_loop().time()
+    closing = asyncio.create_task(server.close())
+    await asyncio.sleep(0)
+    late.writer.write(request("GET", EVENTS))
+    await late.reader.readuntil(b"\r\n\r\n")
+    assert await late.rest() == []
+    await closing
+    assert asyncio.get_running_loop().time() - start < 2
+    await first.close()
+    await late.close()
 
 
 class Plain:
