@@ -260,22 +260,23 @@ def test_a_daemon_that_comes_later_is_found(short_dir: Path, daemon: FakeDaemon)
 def test_a_forked_child_neither_speaks_nor_saves_for_its_parent(
     daemon: FakeDaemon, tmp_path: Path
 ) -> None:
-    job = connect("resnet", tmp_path / "c", socket=str(daemon.socket))
-    said = len(daemon.words)
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            job.finish()
-            job.progress(3)
-            with job.checkpoint(1):
-                pass
-        except JobError:
-            status = 0
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert len(daemon.words) == said
+    script = (
+        "import os; from spotwatchd.client import connect; from spotwatchd.errors import JobError\n"
+        f"job = connect('resnet', {str(tmp_path / 'c')!r}, socket={str(daemon.socket)!r})\n"
+        "job.progress(1)\n"
+        "if os.fork() == 0:\n"
+        "    job.finish(); job.progress(2)\n"
+        "    try:\n"
+        "        with job.checkpoint(1): pass\n"
+        "    except JobError as error: print(error.what, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait(); job.progress(3)\n"
+    )
+    parent = _python(script)
+    assert parent.communicate()[0] == "a forked process cannot save for its parent\n"
+    assert [word["step"] for word in daemon.said("progress")] == [1, 3]
+    assert daemon.said("finish") == []
+    assert not (tmp_path / "c").exists()
 
 
 def test_only_rank_0_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
