@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,10 +35,9 @@ def tree() -> Iterator[Path]:
 def texts() -> Iterator[tuple[str, str]]:
     """(path, text) of every file that is text."""
     for path in tree():
-        try:
-            yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            continue
+        raw = path.read_bytes()
+        if b"\0" not in raw:
+            yield path.relative_to(ROOT).as_posix(), raw.decode("utf-8")
 
 
 def load(script: str) -> ModuleType:
@@ -187,11 +185,12 @@ def commands(short_dir: Path) -> dict[str, str]:
     bin_dir, runtime = short_dir / "bin", short_dir / "run"
     bin_dir.mkdir()
     runtime.mkdir(mode=0o700)
-    for name, module in (("spotwatch", "main"), ("spotwatchd", "daemon")):
+    cli = "-m spotwatchd.cli"
+    programs = {"spotwatch": f"{cli}.main", "spotwatchd": f"{cli}.daemon", "python3": ""}
+    for name, options in programs.items():
         script = bin_dir / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m spotwatchd.cli.{module} "$@"\n')
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {options} "$@"\n')
         script.chmod(0o755)
-    (bin_dir / "python3").symlink_to(shutil.which(sys.executable) or sys.executable)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPOTWATCH_", "XDG_"))}
     return {
         **kept,
