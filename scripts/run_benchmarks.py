@@ -37,6 +37,15 @@ def rows_of(program: Path) -> list[Row]:
     return [{"name": program.stem, **row} for row in rows]
 
 
+def outcome(program: Path) -> list[Row] | None:
+    """The rows of a benchmark, or None when it failed, which is said."""
+    try:
+        return rows_of(program)
+    except (subprocess.CalledProcessError, ValueError, IndexError) as error:
+        print(f"bench: {program.stem} failed: {error}", file=sys.stderr)
+        return None
+
+
 def shown(value: Any) -> str:
     """A cell."""
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
@@ -66,18 +75,12 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     args = parser.parse_args()
-    rows: list[Row] = []
-    failed = 0
-    for program in find(args.names):
-        try:
-            rows += rows_of(program)
-        except (subprocess.CalledProcessError, ValueError, IndexError) as error:
-            print(f"bench: {program.stem} failed: {error}", file=sys.stderr)
-            failed += 1
+    results = [outcome(program) for program in find(args.names)]
+    rows = [row for result in results for row in result or []]
     print(table(rows))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return 1 if failed else 0
+    return 1 if None in results else 0
 
 
 if __name__ == "__main__":

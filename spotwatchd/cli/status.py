@@ -71,7 +71,7 @@ def _daemon(daemon: Document) -> tuple[str, str, str]:
 
 def _watch(watch: Document) -> tuple[str, str, str]:
     age = watch.get("last_success_age", watch.get("last_answer_seconds"))
-    said = "never answered" if age is None else f"answered {words.span(float(age))} ago"
+    said = "never answered" if age is None else f"answered {words.ago(float(age))}"
     if watch.get("state") not in ("watching", "absent") and watch.get("last_error"):
         said += f"; {watch['last_error']}"
     return "watch", f"{watch.get('source')}: {watch.get('state')}", said
@@ -104,7 +104,7 @@ def job_row(job: Document) -> tuple[str, ...]:
 
 def _committed(job: Document) -> str:
     age = words.seconds_since(job.get("committed_at") or "")
-    when = "" if age is None else f" ({words.span(age)} ago)"
+    when = "" if age is None else f" ({words.ago(age)})"
     return words.step(job.get("committed_step")) + when
 
 

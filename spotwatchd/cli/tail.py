@@ -8,6 +8,13 @@ from typing import BinaryIO
 _CHUNK = 1 << 16
 
 
+def _size(path: str | None) -> int:
+    try:
+        return 0 if path is None else Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
 class Tail:
     """Copies the output files of a job's attempts, one after the other."""
 
@@ -20,6 +27,7 @@ class Tail:
         """
         self._out = out
         self._skip = from_end_of
+        self._skip_bytes = _size(from_end_of)
         self._path: str | None = None
         self._file: BinaryIO | None = None
         self.refused = ""
@@ -53,7 +61,7 @@ class Tail:
             self.refused = self._path
             return
         if self._path == self._skip:
-            self._file.seek(0, 2)
+            self._file.seek(self._skip_bytes)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -16,6 +16,11 @@ def span(seconds: float) -> str:
     return _two(whole, 60, 1, "min", "s") if whole >= 60 else f"{whole} s"
 
 
+def ago(seconds: float) -> str:
+    """An age: nobody needs hundredths of a second of the past."""
+    return f"{span(round(seconds))} ago"
+
+
 def _two(whole: int, big: int, small: int, name: str, smaller: str) -> str:
     count, rest = divmod(whole, big)
     return f"{count} {name}" + (f" {rest // small} {smaller}" if rest // small else "")

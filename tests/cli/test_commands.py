@@ -258,6 +258,15 @@ def test_spans_have_units(seconds: float, text: str) -> None:
     assert words.span(seconds) == text
 
 
+def test_ages_are_whole() -> None:
+    """An age has no fraction of a second."""
+    assert [words.ago(seconds) for seconds in (0.2, 2.08, 61.4)] == [
+        "0 s ago",
+        "2 s ago",
+        "1 min 1 s ago",
+    ]
+
+
 def test_times_of_documents_are_read() -> None:
     """Z and offsets are both UTC; what is no time is None, and the future is no negative age."""
     now = datetime(2026, 11, 21, 12, 0, 10, tzinfo=timezone.utc)
