@@ -77,17 +77,16 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
     )
     if not ended:
         step = None if restored is None else restored.step
-        line = text.taken(
-            attempts, step, record.kept.store, machine=house.machine, previous=previous
-        )
+        line = text.taken(attempts, machine=house.machine, previous=previous)
         house.tell(record, "taken", line, step=step, attempt=attempts)
     house.post(event)
 
 
 def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
-    owner = str(message.get("owner", "another machine"))
-    record.kept.reason = f"waits for the lease of {owner}"
-    house.tell(record, "waiting", f"waits for {owner}, which holds the lease of this job")
+    owner = message.get("owner") or {}
+    name = str(owner.get("machine") or "another machine")
+    record.kept.reason = f"waits for the lease of {name}"
+    house.tell(record, "waiting", owner=name, seconds=float(message.get("seconds", 0.0)))
 
 
 def _take_failed(house: House, record: Record, message: dict[str, Any]) -> None:

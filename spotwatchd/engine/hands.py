@@ -105,8 +105,8 @@ class Hands:
         )
         if record.kept.told and fresh:
             self._signal(record)
-            count = len(record.processes)
-            self._house.receipts.mark(record.name, "asked", f"{count} processes")
+            count = text.processes(len(record.processes))
+            self._house.receipts.mark(record.name, "asked", count)
             record.link.send({"do": "weight", "level": "urgent"})
         self._house.keep(record)
 

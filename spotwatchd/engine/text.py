@@ -14,6 +14,11 @@ _SOURCES = {
 }
 
 
+def processes(count: int) -> str:
+    """How many were asked."""
+    return "1 process" if count == 1 else f"{count:,} processes"
+
+
 def size(count: float) -> str:
     """Bytes as a person says them."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -45,15 +50,10 @@ def noticed(notice: Notice, left: float, wall: float) -> str:
     return f"{opening} at {at} ({notice.action.value}, {span(max(left, 0.0))} left)"
 
 
-def taken(
-    attempts: int, step: int | None, store: str, *, machine: str, previous: str | None
-) -> str:
-    """The lease is held and what there was is restored."""
+def taken(attempts: int, *, machine: str, previous: str | None) -> str:
+    """The lease is held. What was restored is said by who restored it."""
     here = f" on {machine} (was {previous})" if previous and previous != machine else ""
-    opening = f"attempt {attempts}{here}"
-    if step is None:
-        return f"{opening}, no checkpoint in {store}, starting at step 0"
-    return f"{opening}: restored step {step:,} from {store}, verified"
+    return f"attempt {attempts}{here}"
 
 
 def committed(step: int, count: int | None, seconds: float | None, upcoming: float | None) -> str:
