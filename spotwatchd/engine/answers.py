@@ -83,8 +83,7 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
 
 
 def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
-    owner = message.get("owner") or {}
-    name = str(owner.get("machine") or "another machine")
+    name = str(message.get("owner") or "another machine")
     record.kept.reason = f"waits for the lease of {name}"
     house.tell(record, "waiting", owner=name, seconds=float(message.get("seconds", 0.0)))
 
