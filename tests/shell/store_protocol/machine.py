@@ -118,6 +118,20 @@ class Machine:
                 start_new_session=True,
             )
 
+    def start_stepper(self, order: str) -> None:
+        """Run one that interrupts itself (stepper.py)."""
+        os.environ["STEPPER"] = order
+        try:
+            self.start(("-m", "tests.shell.store_protocol.stepper"))
+        finally:
+            del os.environ["STEPPER"]
+
+    def stopped(self) -> bool:
+        """Whether its process is stopped by a signal."""
+        assert self.process is not None
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def signal(self, number: signal.Signals) -> None:
         """Send it to the replicator."""
         assert self.process is not None
