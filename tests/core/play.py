@@ -1,5 +1,6 @@
 """A script of events for one core, with the answers that all tests need. Not a fake: it
-only spares typing numbers."""
+only spares typing numbers.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +114,9 @@ class Play:
         out = self.sealed(step, job, ask=ask)
         return out + self.uploaded(job) + self.committed(job)
 
-    def exited(self, status: int | None, job: str = "j", *, finished: bool = False) -> list[a.Action]:
+    def exited(
+        self, status: int | None, job: str = "j", *, finished: bool = False
+    ) -> list[a.Action]:
         """The processes of the newest attempt are gone."""
         return self.send(e.JobExited(job, self.view(job).attempt, status, finished))
 

@@ -112,7 +112,12 @@ class HostileWorld(RuleBasedStateMachine):
             self.attempts[job], self.managed[job] = 1, True
             self.send(e.JobAdded(job, JobPolicy(), True, 1, asked, False, told))
 
-    @rule(job=jobs, really=rarely, holds=st.booleans(), found=st.sampled_from(["", "", "sealed", "committed"]))
+    @rule(
+        job=jobs,
+        really=rarely,
+        holds=st.booleans(),
+        found=st.sampled_from(["", "", "sealed", "committed"]),
+    )
     def connect(self, job: str, really: bool, holds: bool, found: str) -> None:
         """A replicator connects, with or without a lease, maybe with news."""
         view = self.core.view(job)
@@ -199,9 +204,7 @@ class HostileWorld(RuleBasedStateMachine):
         """A process registers."""
         self.send(e.ProcessJoined(job, "1"))
 
-    @rule(
-        job=jobs, status=st.sampled_from([75, 0, 1, -15, None]), finished=rarely, really=rarely
-    )
+    @rule(job=jobs, status=st.sampled_from([75, 0, 1, -15, None]), finished=rarely, really=rarely)
     def exit(self, job: str, status: int | None, finished: bool, really: bool) -> None:
         """The processes end."""
         view = self.core.view(job)

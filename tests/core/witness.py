@@ -94,9 +94,7 @@ class Witness:
         issued = no in self.numbers and no == trace.newest.get(kind)
         return not issued or (type(event), no) in trace.answered
 
-    def _changes_nothing(
-        self, event: e.Event, before: JobView | None, out: list[a.Action]
-    ) -> None:
+    def _changes_nothing(self, event: e.Event, before: JobView | None, out: list[a.Action]) -> None:
         assert not out, f"a stale completion led to actions: {event} -> {out}"
         assert before == self.core.view(event.job), f"a stale completion changed state: {event}"  # type: ignore[union-attr]
 
