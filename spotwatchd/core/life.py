@@ -45,12 +45,11 @@ def on_added(turn: Turn, event: JobAdded) -> None:
 
 
 def _new(turn: Turn, event: JobAdded) -> Job:
-    job = Job(event.job, event.policy, attempt=event.attempt, asked=event.asked)
+    first = Life.RUNNING if event.running else Life.WAITING
+    first = Life.DONE if event.ended else first
+    job = Job(event.job, event.policy, life=first, attempt=event.attempt, asked=event.asked)
     job.told = max(event.asked, 1) if event.told_to_leave else 0
-    if event.ended:
-        job.life = Life.DONE
-    elif event.running:
-        job.life = Life.RUNNING
+    if first is Life.RUNNING:
         job.ran = True
         job.running_since = turn.now
         _join_drain(turn.drain, event.job)
