@@ -1,7 +1,9 @@
 """What the socket needs from the rest of the daemon. ``control`` knows only this.
 
-Every method may raise SpotwatchError; JobError becomes 404/409/422 as its class says,
-anything else 503. Documents are plain JSON values.
+Every method may raise SpotwatchError: JobError and ConfigError become 422, Conflict and
+LeaseLost 409, anything else 503; an exception that is none is a defect (500). Documents are
+plain JSON values. A call goes on when its client hangs up; only ``ControlServer.close``
+cancels what then still runs. An iterator is closed (``aclose``) when its reader leaves.
 """
 
 from __future__ import annotations
@@ -58,7 +60,10 @@ class Desk(Protocol):
         """Register a job. Returns it, and True when it is new."""
 
     async def join(self, peer: Peer, pidfd: int, name: str, body: ProcessBody) -> Document:
-        """Register a process. Takes ownership of ``pidfd``. Returns board path and resume facts."""
+        """Register a process. Returns board path and resume facts.
+
+        Takes ownership of ``pidfd``, also when it raises.
+        """
 
     async def seal(self, name: str, body: SealBody) -> Document:
         """Note a save that begins or a checkpoint that is sealed."""

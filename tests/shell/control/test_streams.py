@@ -109,6 +109,21 @@ async def test_curl_reads_it(up: Daemon, soon: Until) -> None:
     await curl.communicate()
 
 
+async def test_a_reader_of_http_1_0(up: Daemon) -> None:
+    """An old program gets bare lines without chunks, and the end by closing."""
+    reader, writer = await asyncio.open_unix_connection(str(up.path))
+    writer.write(f"GET {EVENTS} HTTP/1.0\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"chunked" not in head
+    await up.desk.ask("resnet")
+    assert json.loads(await reader.readline()) == {"event": "ask", "number": 1}
+    assert up.server is not None
+    await up.server.close()
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_replicator_commands(up: Daemon) -> None:
     """The replicator's stream is one of its own."""
     reader = await Reader.open(up, "/v1/jobs/resnet/replicator/commands")
