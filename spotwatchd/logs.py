@@ -36,12 +36,17 @@ class _Sink:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        # Past the buffers: what could not be written must not wait there to fail again at exit.
+        buffer = getattr(stream, "buffer", None)
+        self._raw = getattr(buffer, "raw", buffer)
 
     def msg(self, message: str) -> None:
         # ValueError: the stream was closed while the interpreter shuts down.
         with suppress(OSError, ValueError):
-            self._stream.write(message + "\n")
-            self._stream.flush()
+            if self._raw is None:
+                self._stream.write(message + "\n")
+            else:
+                self._raw.write((message + "\n").encode("utf-8", "backslashreplace"))
 
     debug = info = warning = error = critical = msg
 

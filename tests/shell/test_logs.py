@@ -139,13 +139,15 @@ def test_the_journal_gets_priorities_and_no_time(tmp_path: Path) -> None:
     assert (tmp_path / "journal").read_text() == "<6>a  hello\n<3>a  bad\n"
 
 
-def test_a_log_that_cannot_be_written_is_survived() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_log_that_cannot_be_written_is_survived(unbuffered: str) -> None:
     """With /dev/full, or with nobody reading the pipe, the program ends as if nothing had been."""
+    environment = {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
-        assert _speak({}, full.fileno()) == 0
+        assert _speak(environment, full.fileno()) == 0
     read, write = os.pipe()
     os.close(read)
     try:
-        assert _speak({}, write) == 0
+        assert _speak(environment, write) == 0
     finally:
         os.close(write)
