@@ -1,4 +1,4 @@
-"""./scripts/race: daemons that start the same unfinished job again and again; one owner each time."""
+"""./scripts/race: daemons start the same unfinished job again and again; one owner each time."""
 
 from __future__ import annotations
 

@@ -166,6 +166,8 @@ def _alarm(house: House, record: Record, message: dict[str, Any]) -> None:
     what, where = str(message["what"]), str(message.get("where", ""))
     remedy = str(message.get("remedy", ""))
     record.kept.reason = what
+    if not house.is_news(record, what):
+        return
     house.log.warning(what, job=record.name, where=where, fix=remedy)
     record.events.send(
         {"event": "alarm", "job": record.name, "line": what, "where": where, "remedy": remedy}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from typing import Any
 
 # A listener that is this far behind is not reading; it is dropped rather than fed from memory.
 _BACKLOG = 1000
+# Whoever registers a job and then listens must not miss the first sentences.
+_REPLAY_SECONDS, _REPLAY_COUNT = 3.0, 20
 
 
 def wall_text(seconds: float) -> str:
@@ -22,9 +26,11 @@ class Broadcast:
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[dict[str, Any] | None]] = set()
+        self._recent: deque[tuple[float, dict[str, Any]]] = deque(maxlen=_REPLAY_COUNT)
 
     def send(self, document: dict[str, Any]) -> None:
         """Tell everybody; never waits."""
+        self._recent.append((time.monotonic(), document))
         for queue in list(self._queues):
             if queue.qsize() >= _BACKLOG:
                 self._queues.discard(queue)
@@ -33,8 +39,12 @@ class Broadcast:
                 queue.put_nowait(document)
 
     async def listen(self) -> AsyncIterator[dict[str, Any]]:
-        """Everything from now on, until ``close`` or until this listener falls behind."""
+        """The last seconds and everything from now on, until ``close`` or it falls behind."""
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        since = time.monotonic() - _REPLAY_SECONDS
+        for at, document in self._recent:
+            if at >= since:
+                queue.put_nowait(document)
         self._queues.add(queue)
         try:
             while (document := await queue.get()) is not None:

@@ -284,9 +284,11 @@ class Hands:
         if record is None:
             self._house.log.info(action.word, **fields)
             return
-        self._house.log.info(action.word, job=record.name, **fields)
         if "reason" in fields:
             record.kept.reason = str(fields["reason"])
+            if not self._house.is_news(record, f"{action.word} {fields['reason']}"):
+                return
+        self._house.log.info(action.word, job=record.name, **fields)
 
     # -- what the core is told, seen on its way in ----------------------------------------
 

@@ -17,6 +17,11 @@ from spotwatchd.journal import Journal
 from spotwatchd.logs import Logger
 
 
+# The same complaint about the same job is logged again after this long, not at every retry.
+_REPEAT_SECONDS = 60.0
+_REMEMBERED = 50
+
+
 @dataclass
 class House:
     """One daemon.
@@ -61,6 +66,17 @@ class House:
             document["line"] = line
             self.log.info(line, job=record.name)
         record.events.send(document)
+
+    def is_news(self, record: Record, complaint: str) -> bool:
+        """Whether this complaint about the job was not made just now."""
+        now, known = self.clock(), record.complaints
+        last = known.get(complaint)
+        if last is not None and now - last < _REPEAT_SECONDS:
+            return False
+        known[complaint] = now
+        while len(known) > _REMEMBERED:
+            known.pop(next(iter(known)))
+        return True
 
     def keep(self, record: Record) -> None:
         """Journal what must survive of a job; does not wait."""

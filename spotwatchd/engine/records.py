@@ -92,6 +92,7 @@ class Record:
     upload_seconds: float | None = None
     upload_bytes: int | None = None
     awaiting_first_step: bool = False
+    complaints: dict[str, float] = field(default_factory=dict)
 
     @property
     def managed(self) -> bool:

@@ -82,7 +82,8 @@ class LocalS3:
 
         Args:
             directory: its data.
-            access, secret: of the identity that may do everything.
+            access: key of the identity that may do everything.
+            secret: its secret.
             others: further identities.
             create_buckets: a bucket appears when it is first written to.
         """

@@ -33,6 +33,8 @@ from spotwatchd.store.sweep import Sweeper
 from spotwatchd.store.worker import Worker, newest_committed
 
 ORPHAN_SECONDS = 600.0
+# Without the state directory no daemon will ever come back for this job.
+GONE_SECONDS = 5.0
 _SCAN_EVERY = 1.0
 _HELLO_WAITS = 3.0
 # Un-listed checkpoints wait for the grace period anyway; looking more often finds nothing.
@@ -201,6 +203,9 @@ class Replicator:
 
     def _orphan(self) -> None:
         while not self._over.wait(1.0):
+            if self.link.away_for() > GONE_SECONDS and not self.job.runtime_dir.exists():
+                self._log("the daemon's state is gone: the end")
+                self._over.set()
             if self.link.away_for() > ORPHAN_SECONDS and self.custody.leasing.tenure is None:
                 self._log("no daemon for ten minutes and nothing held: the end")
                 self._over.set()
