@@ -12,7 +12,7 @@ from spotwatchd.core.words import Seal
 from spotwatchd.errors import Damaged
 from spotwatchd.store.local_journal import LocalJournal, LocalSeal, Reign, read_journal
 from spotwatchd.store.local_scan import Scanner, mark_of
-from spotwatchd.store.restore import remove
+from spotwatchd.store.restore import discard, remove
 from spotwatchd.wire.seal import step_of
 
 STALE_PREFIX = ".stale-"
@@ -167,7 +167,7 @@ class Local:
             ]
             surplus = local_surplus(copies, disk_full=self._disk_is_full())
             for name in surplus:
-                remove(self.directory / name)
+                discard(self.directory / name, self.directory)
             self._save(self._journal.without(set(surplus)))
             self._trim_stale()
             return surplus

@@ -141,12 +141,21 @@ def _sync_tree(root: Path) -> None:
 def _install(source: Path, target: Path, directory: Path) -> None:
     """Give it its name. What had that name goes: it is not what the manifest says."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    discarded = directory / f"{DISCARDED_PREFIX}{new_nonce()[:8]}"
-    if target.is_symlink() or target.exists():
-        target.rename(discarded)
+    discard(target, directory)
     source.rename(target)
     files.sync_directory(target.parent)
-    remove(discarded)
+
+
+def discard(path: Path, directory: Path) -> None:
+    """Delete the checkpoint at ``path``, if it is there.
+
+    It loses its name first: half of a checkpoint under a sealed name would pass for a
+    checkpoint that the job has just made.
+    """
+    if path.is_symlink() or path.exists():
+        discarded = directory / f"{DISCARDED_PREFIX}{new_nonce()[:8]}"
+        path.rename(discarded)
+        remove(discarded)
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from spotwatchd.store.custody import Custody, Taken
 from spotwatchd.store.patience import Patience
 from spotwatchd.store.swap import boottime
 from spotwatchd.store.sweep import Sweeper
-from tests.shell.store_protocol.machine import Machine, save
+from tests.shell.store_protocol.machine import Place, save
 
 
 class Heard:
@@ -38,7 +38,7 @@ class Heard:
 class Hands:
     """A custody and its sweeper on ``machine``."""
 
-    def __init__(self, machine: Machine, backend: Backend) -> None:
+    def __init__(self, machine: Place, backend: Backend) -> None:
         self.machine = machine
         self.heard = Heard()
         self.custody = Custody(machine.job(), backend, self.heard)

@@ -60,13 +60,14 @@ def seal_message(seal: Seal) -> Message:
     return {"path": seal.path, "step": seal.step, "mark": seal.mark}
 
 
-class Machine:
-    """Made in ``base``; ``start`` runs its replicator."""
+class Place:
+    """A checkpoint directory and a runtime directory of one job on one machine, in ``base``."""
 
     def __init__(self, base: Path, store: str, name: str = "a", **settings: Any) -> None:
         self.name = name
-        self.checkpoints = base / name / "ckpt"
-        self.runtime = base / name / "run"
+        self.base = base / name
+        self.checkpoints = self.base / "ckpt"
+        self.runtime = self.base / "run"
         self.checkpoints.mkdir(parents=True)
         self.runtime.mkdir()
         self.boot_id = uuid.uuid4().hex
@@ -78,13 +79,10 @@ class Machine:
             "grace_seconds": 0.2,
             **settings,
         }
-        self.daemon = Daemon(base / name / "s")
-        self.process: subprocess.Popen[bytes] | None = None
-        self.log = base / name / "log"
 
     def job_path(self) -> Path:
         """Write the job's document."""
-        path = self.runtime.parent / "job.json"
+        path = self.base / "job.json"
         document = {
             "name": JOB,
             "uid": os.getuid(),
@@ -92,7 +90,7 @@ class Machine:
             "checkpoint_dir": str(self.checkpoints),
             "checkpoint_glob": None,
             "store": self.store,
-            "socket": str(self.daemon.path),
+            "socket": str(self.base / "s"),
             "runtime_dir": str(self.runtime),
             "machine": f"i-{self.name}",
             "boot_id": self.boot_id,
@@ -105,6 +103,22 @@ class Machine:
     def job(self) -> JobFile:
         """As the replicator reads it."""
         return read_job_file(self.job_path())
+
+    def forget_boot(self) -> None:
+        """Another boot, an empty /run."""
+        self.boot_id = uuid.uuid4().hex
+        for path in self.runtime.iterdir():
+            path.unlink()
+
+
+class Machine(Place):
+    """``start`` runs its replicator, ``daemon`` talks to it."""
+
+    def __init__(self, base: Path, store: str, name: str = "a", **settings: Any) -> None:
+        super().__init__(base, store, name, **settings)
+        self.daemon = Daemon(self.base / "s")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = self.base / "log"
 
     def start(self, command: Sequence[str] = REPLICATOR) -> None:
         """Run a replicator."""
@@ -148,9 +162,7 @@ class Machine:
     def reboot(self) -> None:
         """All processes gone, another boot, an empty /run."""
         self.kill()
-        self.boot_id = uuid.uuid4().hex
-        for path in self.runtime.iterdir():
-            path.unlink()
+        self.forget_boot()
 
     def close(self) -> None:
         """Leave nothing running."""
