@@ -19,13 +19,13 @@ from spotwatchd.core.words import Life, Outcome
 
 
 def hand_back_at(world: World, job: Job) -> float | None:
-    """A job that does not run keeps no lease on a machine under notice, nor when stopped."""
-    if not world.drain.on and job.stop_since is None:
-        return None
+    """A job that does not run, nor is to run here, keeps no lease."""
+    unwanted = world.drain.on or job.stop_since is not None
     if job.life is Life.TAKING:
-        return NOW
+        return NOW if unwanted else None
     held = job.hold.maybe and not job.way.uncommitted
-    return NOW if job.life is Life.WAITING and held else None
+    idle = job.life is Life.WAITING and (unwanted or not job.present)
+    return NOW if idle and held else None
 
 
 def hand_back(_turn: Turn, job: Job) -> None:

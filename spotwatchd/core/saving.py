@@ -143,9 +143,14 @@ def _answers(turn: Turn, job: Job, opened: OpenAsk, event: Sealed) -> bool:
 
 
 def _answer(turn: Turn, job: Job, known: Known, event: Sealed) -> None:
-    """A seal that is known already may still answer an ask, by number."""
+    """The newest seal may also answer an ask that came after it: no step since.
+
+    An older one may not, whatever number a repeated report of it carries.
+    """
     opened = job.way.ask
     if opened is None or opened.answered is not None or event.ask < opened.number:
+        return
+    if known is not job.way.sealed:
         return
     _mark_answered(turn, job, opened, known, event)
     if job.saving is Saving.ASKED:

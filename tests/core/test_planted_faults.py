@@ -18,7 +18,7 @@ PATCHES = sorted((ROOT / "tests" / "faults").glob("*.patch"))
 FAILED = 1  # of pytest's exit statuses; a collection error or a wrong option is another
 
 
-def tests_of(patch: Path) -> list[str]:
+def named_tests(patch: Path) -> list[str]:
     """The test paths that the patch names."""
     first = patch.read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# tests: "), f"{patch.name} does not say which tests it is for"
@@ -57,14 +57,14 @@ def test_a_planted_fault_is_caught(patch: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert applied.returncode == 0, f"{patch.name} no longer applies:\n{applied.stdout}"
-    done = run_tests(tree, tests_of(patch))
+    done = run_tests(tree, named_tests(patch))
     assert done.returncode == FAILED, f"{patch.name} was not caught:\n{done.stdout}{done.stderr}"
 
 
 def test_without_a_fault_the_same_tests_pass(tmp_path: Path) -> None:
     """Or their failing would prove nothing."""
     tree = copy_of_the_tree(tmp_path / "tree")
-    paths = sorted({path for patch in PATCHES for path in tests_of(patch)})
+    paths = sorted({path for patch in PATCHES for path in named_tests(patch)})
     done = run_tests(tree, paths)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -40,7 +40,6 @@ class HostileWorld(RuleBasedStateMachine):
         self.witness = Witness(self.core)
         self.pending: list[PENDING] = []
         self.managed = dict.fromkeys(JOBS, True)
-        self.attempts = dict.fromkeys(JOBS, 0)
         self.generation = itertools.count(1)
         self.steps = itertools.count(10, 10)
         for job in sorted(running):
@@ -58,8 +57,6 @@ class HostileWorld(RuleBasedStateMachine):
         for action in actions:
             if isinstance(action, PENDING):
                 self.pending.append(action)
-            if isinstance(action, a.Start):
-                self.attempts[action.job] = action.attempt
 
     def until(self, target: float) -> None:
         """Let time pass; the timer honours ``next_wakeup``."""
@@ -109,7 +106,7 @@ class HostileWorld(RuleBasedStateMachine):
     def adopt(self, job: str, asked: int, told: bool) -> None:
         """Find a job of an earlier daemon that runs."""
         if job not in self.core.jobs():
-            self.attempts[job], self.managed[job] = 1, True
+            self.managed[job] = True
             self.send(e.JobAdded(job, JobPolicy(), True, 1, asked, False, told))
 
     @rule(
@@ -210,14 +207,14 @@ class HostileWorld(RuleBasedStateMachine):
         view = self.core.view(job)
         asked = view is not None and view.ask is not None and view.ask.cause in ("notice", "stop")
         if (really or asked) and self.alive(job):
-            self.send(e.JobExited(job, self.attempts[job], status, finished))
+            self.send(e.JobExited(job, view.attempt if view else 0, status, finished))
 
     @rule(job=jobs)
     def exit_of_older_attempt(self, job: str) -> None:
         """The end of an earlier attempt is told late."""
         view = self.core.view(job)
-        if view and view.attempt > 1 and self.attempts[job] > 1:
-            self.send(e.JobExited(job, self.attempts[job] - 1, 0, True))
+        if view and view.attempt > 1 and self.managed[job]:
+            self.send(e.JobExited(job, view.attempt - 1, 0, True))
 
     @rule(job=jobs, really=rarely)
     def lose_lease(self, job: str, really: bool) -> None:
@@ -310,7 +307,7 @@ class HostileWorld(RuleBasedStateMachine):
         for job in JOBS:
             view = self.core.view(job)
             if view is not None and view.life is Life.STOPPING:
-                self.send(e.JobExited(job, self.attempts[job], -15, False))
+                self.send(e.JobExited(job, view.attempt, -15, False))
 
     def complaint(self, job: str) -> str | None:
         """None when the job runs, is over, or waits for somebody else's processes."""

@@ -73,7 +73,7 @@ class Witness:
         self.log.append(f"{now:.3f} {event} -> {out}")
         if stale:
             self._changes_nothing(event, before, out)
-        self._see_event(event)
+        self._see_event(event, before.life if before else None)
         for action in out:
             self._see_action(action, now)
         if name and before:
@@ -100,7 +100,7 @@ class Witness:
 
     # -- events ------------------------------------------------------------------------
 
-    def _see_event(self, event: e.Event) -> None:
+    def _see_event(self, event: e.Event, life: Life | None) -> None:
         job = getattr(event, "job", None)
         if job is None:
             return
@@ -129,7 +129,7 @@ class Witness:
                 trace.taking = False
                 trace.newest.pop(a.Take)
             case e.LeaseLost():
-                self._lost(job, trace)
+                self._lost(trace, life)
             case e.Released() if event.no == trace.newest.get(a.Release):
                 trace.right = trace.taking = trace.ran = False
                 trace.newest.pop(a.Release)
@@ -138,21 +138,26 @@ class Witness:
                 trace.newest.pop(a.Release)
             case e.JobExited():
                 self._exited(job, trace)
-            case e.StartFailed() if event.no == trace.newest.get(a.Start):
+            case e.StartFailed(no=no) if life is Life.STARTING and no == trace.newest[a.Start]:
                 trace.alive = trace.fenced = False
             case e.Sealed():
                 trace.sealed.append(event.seal)
             case e.Uploaded() if trace.upload and event.no == trace.upload.no:
                 trace.uploaded.add(event.no)
-            case e.UploadFailed() | e.CommitFailed():
-                if trace.upload and trace.upload.no == event.no:
-                    trace.upload = None
+            case e.UploadFailed() if event.no not in trace.uploaded:
+                self._no_upload(trace, event.no)
+            case e.CommitFailed() if event.no == trace.newest.get(a.Commit):
+                self._no_upload(trace, event.no)
             case e.Committed():
                 trace.facts.append(event.seal)
                 if trace.upload and trace.upload.no <= event.no:
                     trace.upload = None
             case _:
                 pass
+
+    def _no_upload(self, trace: Trace, no: int) -> None:
+        if trace.upload is not None and trace.upload.no == no:
+            trace.upload = None
 
     def _forget_outstanding(self, trace: Trace) -> None:
         trace.upload = None
@@ -167,11 +172,10 @@ class Witness:
         if view is not None and view.life is Life.RUNNING:
             trace.alive = trace.ran = True  # somebody else's processes
 
-    def _lost(self, job: str, trace: Trace) -> None:
+    def _lost(self, trace: Trace, life: Life | None) -> None:
         trace.right = False
         trace.fenced = trace.alive
-        view = self.core.view(job)
-        if view is None or view.life is not Life.TAKING:
+        if life is not Life.TAKING:
             trace.taking = False  # nobody waits for that take any more
             trace.newest.pop(a.Take, None)
             trace.newest.pop(a.Release, None)
@@ -244,6 +248,7 @@ class Witness:
         assert trace.right or trace.taking, "released what is not held"
         if self.draining and release.job in self._concerned():
             assert release.job in self.settled, "released before it was settled"
+        trace.newest.pop(a.Take, None)
         trace.before_release = (trace.right, trace.taking)
         trace.taking = trace.right = False
 
@@ -318,8 +323,10 @@ class Witness:
             return
         assert trace.ask is not None, "settled as committed without an ask"
         assert trace.ask.cause in ("notice", "stop")
-        answers = {*trace.sealed[trace.asked_after :]}
-        assert view.committed in answers, "what is committed was sealed before the ask"
+        answers = [seal.step for seal in trace.sealed[trace.asked_after :]]
+        assert answers, "settled as committed without a seal since the ask"
+        assert view.committed is not None
+        assert view.committed.step >= min(answers), "what is committed is from before the ask"
 
     def _committed_is_a_fact(self, job: str, before: JobView) -> None:
         view = self.core.view(job)
