@@ -16,7 +16,6 @@ from spotwatchd.jobs.launcher import ChildLauncher
 from spotwatchd.journal import Journal
 from spotwatchd.logs import Logger
 
-
 # The same complaint about the same job is logged again after this long, not at every retry.
 _REPEAT_SECONDS = 60.0
 _REMEMBERED = 50
