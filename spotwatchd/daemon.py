@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
@@ -46,13 +45,23 @@ def _boot_id() -> str:
 
 
 def _machine_name(config: Config) -> str:
+    """A name that no other machine on the store has: leases trust it."""
     if config.machine:
         return config.machine
-    with contextlib.suppress(OSError):
-        identity = Path("/etc/machine-id").read_text().strip()
-        if identity:
-            return f"{socket.gethostname()}-{identity[:8]}"
-    return socket.gethostname()
+    # On EC2's Nitro instances the board's asset tag is the instance id; it needs no network
+    # and, unlike /etc/machine-id, cannot be baked into an image by mistake.
+    tag = _first_line("/sys/devices/virtual/dmi/id/board_asset_tag")
+    if tag.startswith("i-"):
+        return tag
+    identity = _first_line("/etc/machine-id")
+    return f"{socket.gethostname()}-{identity[:8]}" if identity else socket.gethostname()
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _core_settings(config: Config) -> CoreSettings:
@@ -178,9 +187,11 @@ class Daemon:
             directory.mkdir(parents=True, exist_ok=True, mode=mode)
 
     async def _recall(self) -> None:
-        for document in (await self._house.journal.open_drains()).values():
+        for key, document in (await self._house.journal.open_drains()).items():
             if document.get("boot_id") == self._house.boot_id:
                 self._engine.post(NoticeSeen(_notice(document)))
+            else:  # the machine came back: that notice was kept
+                self._house.journal.post("drain", key, None)
         await self._roster.recall()
 
     def _begin(self, work: object, name: str) -> None:

@@ -42,9 +42,9 @@ class Broadcast:
         """The last seconds and everything from now on, until ``close`` or it falls behind."""
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         since = time.monotonic() - _REPLAY_SECONDS
-        for at, document in self._recent:
+        for at, earlier in self._recent:
             if at >= since:
-                queue.put_nowait(document)
+                queue.put_nowait(earlier)
         self._queues.add(queue)
         try:
             while (document := await queue.get()) is not None:

@@ -33,6 +33,7 @@ class House:
         journal, launcher, receipts, log: rooms.
         post: puts an event into the engine's mailbox.
         clock: CLOCK_BOOTTIME seconds.
+        wall: Unix seconds, for what people read.
         records: the jobs of this machine by name.
         watch: status lines of the sources of notices.
         store_error: what the last look into the daemon's own store said, None when it was fine.

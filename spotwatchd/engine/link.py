@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 Command = dict[str, Any]
@@ -30,7 +30,7 @@ class Link:
         if self._queue is not None:
             self._queue.put_nowait(command)
 
-    async def commands(self) -> AsyncIterator[Command]:
+    async def commands(self) -> AsyncGenerator[Command, None]:
         """The stream that a replicator reads."""
         self._end()
         queue: asyncio.Queue[Command | None] = asyncio.Queue()
