@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -250,6 +251,9 @@ class FrontDesk:
         deadline = self._house.clock() + body.seconds
         notice = Notice("operator", MachineAction(body.action), deadline, key)
         self._house.post(ev.NoticeSeen(notice))
+        # A rehearsal ends at its deadline: nobody takes this machine away.
+        gone = ev.NoticeGone(notice.source)
+        asyncio.get_running_loop().call_later(body.seconds, self._house.post, gone)
         return {"key": key, "seconds": body.seconds, "action": body.action}
 
     # -- streams -----------------------------------------------------------------------------

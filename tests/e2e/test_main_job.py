@@ -129,13 +129,15 @@ def test_a_crash_loop_stops(world: World) -> None:
 
 
 def test_a_job_by_hand_is_interrupted_by_hand(world: World) -> None:
-    """`POST /v1/interrupt` takes the way of a notice."""
+    """`POST /v1/interrupt` takes the way of a notice; at its deadline the rehearsal is over."""
     machine = world.machine()
     _submit(world, machine)
     world.reach(20)
-    machine.post("/v1/interrupt", {"seconds": 20, "action": "stop"})
+    machine.post("/v1/interrupt", {"seconds": 5, "action": "stop"})
     world.until(lambda: machine.job("job")["state"] == "interrupted", "it is settled")
     assert world.committed() == world.step()
+    world.until(lambda: machine.job("job")["state"] == "running", "the machine goes on")
+    assert world.computed_twice() == 0
 
 
 def test_the_spec_in_the_store_is_readable(world: World) -> None:
