@@ -48,6 +48,9 @@ class RestoredCheckpoint:
         """The training step it holds."""
         return self.id.step
 
+    def __str__(self) -> str:
+        return f"step {self.id.step:,} in {self.path}"
+
 
 def local_name(manifest: Manifest) -> str:
     """Where the checkpoint belongs, relative to the checkpoint directory."""

@@ -11,11 +11,11 @@ import pytest
 
 from tests.shell.store_protocol.machine import ROOT
 
-# There are about 130 steps. Each share tries every 6th; a restart, which finds most of what
-# was left half done, tries them all, and the other two ways a third of them.
-SHARES = 6
+# There are about 130 steps. Each share tries every 12th; a restart, which finds most of what
+# was left half done, tries them all, and the other two ways a quarter of them.
+SHARES = 12
 TRIED = [("restart", share) for share in range(SHARES)] + [
-    (how, share) for how in ("reboot", "elsewhere") for share in (1, 4)
+    (how, share) for how in ("reboot", "elsewhere") for share in (1, 5, 9)
 ]
 
 

@@ -169,6 +169,7 @@ def test_a_store_that_is_away_delays_commits_only(
         assert a.daemon.said("lost") == []
         assert head_of(s3.backend).generation == generation
         assert steps(s3.backend) == [10, 20]
+        a.kill()  # before the proxy goes, or it has a connection left open
 
 
 def test_a_directory_that_is_not_mounted_for_a_while(
@@ -217,6 +218,7 @@ def test_a_lost_answer_is_not_a_failure(
         a.commit(20)
         head = head_of(s3.backend)
         assert (steps(s3.backend), head.attempts, head.generation) == ([10, 20], 1, 1)
+        a.kill()  # before the proxy goes, or it has a connection left open
 
 
 def test_a_deadline_ends_a_commit(directory: Store, machines: MakeMachine) -> None:
