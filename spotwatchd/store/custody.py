@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from spotwatchd.core import fence
 from spotwatchd.core.head import Head, Listed
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.lease import Tenure
-from spotwatchd.core.manifest import Manifest, StoredFile
+from spotwatchd.core.manifest import Manifest
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreError, StoreUnavailable
 from spotwatchd.store.base import Backend
@@ -34,6 +34,7 @@ from spotwatchd.store.listing import stored_ids
 from spotwatchd.store.local import Local
 from spotwatchd.store.local_journal import LocalSeal, Reign
 from spotwatchd.store.memory import Memory
+from spotwatchd.store.outcomes import Taken, Upload
 from spotwatchd.store.patience import Patience
 from spotwatchd.store.restore import remove_leftovers
 from spotwatchd.store.resuming import Resuming, Tell, now_text, require
@@ -41,45 +42,6 @@ from spotwatchd.store.swap import boottime
 
 # How often a waiting taker looks: a lease that is given back is noticed this late at most.
 _LOOK_EVERY = 2.0
-
-
-@dataclass(frozen=True)
-class Taken:
-    """The answer to a take.
-
-    Attributes:
-        restored: what the job goes on from, in its place; None: from the beginning.
-        uncommitted: ``restored`` is not in the store yet.
-        attempts, crashes, interruption: from head.
-        previous: the machine that had the job before, when that was another one.
-        unannounced: it never wrote that it was interrupted: it died, or cannot reach the store.
-        ended: how the job ended; then it is not taken, and nothing is held.
-    """
-
-    generation: int
-    restored: Seal | None
-    attempts: int
-    crashes: int
-    interruption: dict[str, Any] | None
-    ended: str = ""
-    previous: str | None = None
-    unannounced: bool = False
-    uncommitted: bool = False
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A checkpoint whose bytes the store has acknowledged."""
-
-    id: CheckpointId
-    form: str
-    files: tuple[StoredFile, ...]
-    seconds: float
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(file.size for file in self.files)
 
 
 class _Ended(Exception):

@@ -11,9 +11,10 @@ from typing import Any
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
 from spotwatchd.store.commands import Command, Waiting
-from spotwatchd.store.custody import Custody, Taken
+from spotwatchd.store.custody import Custody
 from spotwatchd.store.leasing import Waiting as LeaseWaiting
 from spotwatchd.store.local_journal import seal_json
+from spotwatchd.store.outcomes import Taken
 from spotwatchd.store.patience import Cancelled, Patience
 from spotwatchd.store.resuming import Tell
 from spotwatchd.store.swap import boottime

@@ -7,7 +7,8 @@ from pathlib import Path
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import SpotwatchError
 from spotwatchd.store.base import Backend
-from spotwatchd.store.custody import Custody, Taken
+from spotwatchd.store.custody import Custody
+from spotwatchd.store.outcomes import Taken
 from spotwatchd.store.patience import Patience
 from spotwatchd.store.swap import boottime
 from spotwatchd.store.sweep import Sweeper
