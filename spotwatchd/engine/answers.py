@@ -39,6 +39,9 @@ def receive(house: House, record: Record, message: dict[str, Any]) -> None:
 
 
 def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
+    if record.kept.ended:
+        record.link.send({"do": "quit"})
+        return
     generation = message["generation"]
     committed, sealed = _seal(message["committed"]), _seal(message["sealed"])
     if committed is not None:

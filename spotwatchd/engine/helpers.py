@@ -23,7 +23,13 @@ class Replicator:
     """Keeps the replicator of one job alive while the job is here."""
 
     def __init__(
-        self, document: dict[str, Any], who: Account, directory: Path, *, linked: Callable[[], bool]
+        self,
+        document: dict[str, Any],
+        who: Account,
+        directory: Path,
+        *,
+        linked: Callable[[], bool],
+        wanted: Callable[[], bool],
     ) -> None:
         """Set up.
 
@@ -32,11 +38,13 @@ class Replicator:
             who: whom it runs as.
             directory: of the job; its configuration and log are kept there.
             linked: tells whether a replicator of the job is connected.
+            wanted: tells whether the job still needs one.
         """
         self._document = document
         self._who = who
         self._directory = directory
         self._linked = linked
+        self._wanted = wanted
         self._process: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -48,12 +56,14 @@ class Replicator:
 
     async def _keep(self) -> None:
         pause = _RETRY[0]
-        while True:
+        while self._wanted():
             if not self._linked() and not self._alive():
                 self._process = await asyncio.to_thread(self._spawn)
                 await asyncio.sleep(_CONNECT)
                 pause = _RETRY[0] if self._linked() else min(pause * 2, _RETRY[1])
             await asyncio.sleep(pause)
+        while self._alive():  # asks for the exit status, or it would stay a zombie
+            await asyncio.sleep(_RETRY[0])
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None

@@ -165,7 +165,11 @@ class Roster:
             },
         }
         replicator = Replicator(
-            document, who, record.directory, linked=lambda: record.link.connected
+            document,
+            who,
+            record.directory,
+            linked=lambda: record.link.connected,
+            wanted=lambda: not kept.ended,
         )
         replicator.start()
         self._replicators[record.name] = replicator

@@ -110,6 +110,10 @@ def test_a_finished_job_is_not_run_again(world: World) -> None:
     _submit(world, machine, steps=30)
     world.until(lambda: machine.job("job")["state"] == "finished", "it finishes")
     assert machine.job("job")["exit_status"] == 0
+    world.until(
+        lambda: [pid for pid in machine.all_processes() if pid != machine.daemon_pid] == [],
+        "nothing of the job is left running",
+    )
     attempts = len([line for line in world.lines() if "resumed" in line])
     second = world.machine()
     world.until(lambda: second.get("/v1/status")["store"]["last_error"] is None, "it looks")
