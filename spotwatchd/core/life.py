@@ -76,7 +76,7 @@ def on_replicator_up(turn: Turn, job: Job, event: Up) -> None:
     if event.committed is not None:
         saving.note_committed(turn, job, event.committed)
     if event.sealed is not None:
-        if job.life is Life.WAITING:
+        if not job.alive:
             job.exited_at = turn.now  # the limit for its upload counts from here
         saving.offer(turn, job, event.sealed)
 

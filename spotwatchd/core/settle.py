@@ -49,10 +49,10 @@ def _saved_since_ask(job: Job) -> bool:
 def _of_gone(job: Job, *, late: bool) -> Verdict | None:
     if job.way.uncommitted:
         return (Settlement.ABANDONED, phase(job)) if late else None
-    if job.way.failed:
-        return Settlement.ABANDONED, phase(job)
     if not job.ran:
         return Settlement.COMMITTED, "was not running: nothing to save"
+    if job.way.failed:
+        return Settlement.ABANDONED, phase(job)
     if job.way.committed is None and job.outcome is not Outcome.FINISHED:
         return Settlement.ABANDONED, "ended without ever sealing a checkpoint"
     return Settlement.COMMITTED, "ended; its newest checkpoint is committed"

@@ -42,7 +42,6 @@ LIFE: dict[tuple[Life, str], Life] = {
     (Life.STARTING, "exited, fenced"): Life.WAITING,
     (Life.RUNNING, "stop"): Life.STOPPING,
     (Life.RUNNING, "exited"): Life.RELEASING,
-    (Life.RUNNING, "exited, fenced"): Life.WAITING,
     (Life.STOPPING, "exited"): Life.RELEASING,
     (Life.STOPPING, "exited, fenced"): Life.WAITING,
     (Life.RELEASING, "released"): Life.WAITING,
@@ -69,6 +68,8 @@ for _state in (Saving.UPLOADING, Saving.COMMITTING):
         SAVING[_state, _end] = Saving.IDLE
         SAVING[_state, f"{_end}, still asked"] = Saving.ASKED
         SAVING[_state, f"{_end}, newer waits"] = Saving.UPLOADING
+# A commit is short: it is never given up for a newer checkpoint.
+del SAVING[Saving.COMMITTING, "dropped, newer waits"]
 
 DRAIN: dict[tuple[Phase, str], Phase] = {
     (Phase.CALM, "notice"): Phase.OPEN,

@@ -1,6 +1,4 @@
-"""A script of events for one core, with the answers that all tests need. Not a fake: it
-only spares typing numbers.
-"""
+"""A script of events for one core: spares the tests typing numbers."""
 
 from __future__ import annotations
 

@@ -387,6 +387,18 @@ def test_a_lease_lost_during_the_start_stops_what_was_started() -> None:
     assert of(a.Stop, play.started())
 
 
+def test_a_start_that_fails_after_the_lease_is_lost_releases_nothing() -> None:
+    """There is nothing left to give back."""
+    play = Play()
+    play.send(e.JobAdded("j", JobPolicy()))
+    play.send(e.ReplicatorUp("j", None, None, None))
+    play.taken()
+    play.send(e.LeaseLost("j", "another"))
+    out = play.send(e.StartFailed("j", play.last(a.Start).no, "no such file"))
+    assert of(a.Release, out) == []
+    assert play.view().life is Life.WAITING
+
+
 def test_a_stop_asks_then_ends_and_stays_stopped() -> None:
     """Ask, commit, two seconds to leave, SIGTERM, release as STOPPED."""
     play = Play().running()

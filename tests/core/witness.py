@@ -32,6 +32,7 @@ class Trace:
     """What is known of one job from outside."""
 
     alive: bool = False
+    generation: int | None = None
     right: bool = False  # the lease is held, as far as anybody was told
     taking: bool = False
     fenced: bool = False  # the attempt that runs lost its lease
@@ -100,7 +101,9 @@ class Witness:
 
     # -- events ------------------------------------------------------------------------
 
-    def _see_event(self, event: e.Event, life: Life | None) -> None:
+    def _see_event(  # noqa: C901, PLR0912, PLR0915  # one flat list of what each event means
+        self, event: e.Event, life: Life | None
+    ) -> None:
         job = getattr(event, "job", None)
         if job is None:
             return
@@ -119,6 +122,7 @@ class Witness:
                 self.traces[job] = Trace()
             case e.ReplicatorUp():
                 trace.right, trace.taking = event.generation is not None, False
+                trace.generation = event.generation or trace.generation
                 self._forget_outstanding(trace)
                 trace.facts += [event.committed] if event.committed else []
             case e.ReplicatorDown():
@@ -165,6 +169,10 @@ class Witness:
             trace.newest.pop(kind, None)
 
     def _taken(self, trace: Trace, event: e.Taken) -> None:
+        gap = trace.generation is not None and event.generation > trace.generation + 1
+        if event.ended or gap:
+            trace.fenced, trace.ran = trace.alive, trace.ran and trace.alive
+        trace.generation = event.generation
         trace.taking = False
         trace.right = trace.taken = not event.ended
         trace.facts += [event.restored] if event.restored else []
@@ -175,6 +183,7 @@ class Witness:
     def _lost(self, trace: Trace, life: Life | None) -> None:
         trace.right = False
         trace.fenced = trace.alive
+        trace.ran = trace.alive  # what has ended is not this machine's to save any more
         if life is not Life.TAKING:
             trace.taking = False  # nobody waits for that take any more
             trace.newest.pop(a.Take, None)
@@ -183,11 +192,14 @@ class Witness:
     def _exited(self, job: str, trace: Trace) -> None:
         view = self.core.view(job)
         if view is None or view.life not in (Life.STARTING, Life.RUNNING, Life.STOPPING):
+            trace.ran = trace.ran and not trace.fenced
             trace.alive = trace.fenced = trace.taken = False
 
     # -- actions -----------------------------------------------------------------------
 
-    def _see_action(self, action: a.Action, now: float) -> None:
+    def _see_action(  # noqa: C901  # likewise
+        self, action: a.Action, now: float
+    ) -> None:
         if isinstance(action, NUMBERED):
             assert action.no not in self.numbers, f"number used twice: {action}"
             self.numbers.add(action.no)
@@ -208,7 +220,8 @@ class Witness:
                 self._upload(action, now)
             case a.CancelUpload():
                 trace = self._trace(action.job)
-                assert trace.upload and trace.upload.no == action.no, "cancels what is not on"
+                assert trace.upload is not None, "cancels nothing"
+                assert trace.upload.no == action.no, "cancels what is not on"
                 trace.upload = None
             case a.Commit():
                 self._commit(action)
@@ -236,7 +249,8 @@ class Witness:
 
     def _start(self, start: a.Start) -> None:
         trace = self._trace(start.job)
-        assert trace.taken and trace.right, "started without a lease taken since the last exit"
+        assert trace.taken, "started without a take since the last exit"
+        assert trace.right, "started without a lease"
         assert not trace.alive, "started twice"
         assert not self.draining, "started on a machine under notice"
         trace.alive = trace.ran = True
