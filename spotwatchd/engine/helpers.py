@@ -62,7 +62,8 @@ class Replicator:
                 await asyncio.sleep(_CONNECT)
                 pause = _RETRY[0] if self._linked() else min(pause * 2, _RETRY[1])
             await asyncio.sleep(pause)
-        while self._alive():  # asks for the exit status, or it would stay a zombie
+        # Asking for its status reaps it. Not in a thread: one that waits would hold up our end.
+        while self._alive():  # noqa: ASYNC110
             await asyncio.sleep(_RETRY[0])
 
     def _alive(self) -> bool:

@@ -124,5 +124,5 @@ def test_a_walk_ends_well(first: int) -> None:
     for seed in range(first, first + WALKS):
         try:
             walk(seed)
-        except Exception as error:  # noqa: PERF203  # the seed belongs to whatever went wrong
+        except Exception as error:  # the seed belongs to whatever went wrong
             raise AssertionError(f"walk {seed}: {error}") from error
