@@ -124,6 +124,9 @@ class Witness:
                 trace.right, trace.taking = event.generation is not None, False
                 trace.generation = event.generation or trace.generation
                 self._forget_outstanding(trace)
+                view = self.core.view(job)
+                if life is Life.RELEASING and view is not None and view.life is not life:
+                    trace.ran = False  # the release was carried out before the connection broke
                 trace.facts += [event.committed] if event.committed else []
             case e.ReplicatorDown():
                 self._forget_outstanding(trace)
