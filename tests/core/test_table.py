@@ -29,8 +29,8 @@ FORBIDDEN = {
 
 
 def test_the_page_about_transitions_is_fresh() -> None:
-    """Or run scripts/draw-transitions."""
-    command = [sys.executable, str(ROOT / "scripts" / "draw-transitions"), "--check"]
+    """Or run scripts/draw_transitions.py."""
+    command = [sys.executable, str(ROOT / "scripts" / "draw_transitions.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Draw the core's transition tables into docs/transitions.md.
 
-Usage: draw-transitions [--check]
+Usage: draw_transitions.py [--check]
 
 --check writes nothing and exits 1 when the page is stale.
 """
@@ -11,8 +10,10 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "transitions.md"
@@ -22,12 +23,12 @@ from spotwatchd.core import table  # noqa: E402  # the tree it lies in, not an i
 
 HEAD = """# The core's transitions
 
-Drawn by `scripts/draw-transitions` from `spotwatchd/core/table.py`, the tables that the core runs
-from; a test fails when this page is stale. When a cause arises is decided by the handlers and
-rules beside it (`core/life.py`, `core/saving.py`, `core/settle.py`, `core/rules.py`).
+Drawn by `scripts/draw_transitions.py` from `spotwatchd/core/table.py`, the tables that the
+core runs from; a test fails when this page is stale. When a cause arises is decided by the handlers
+and rules beside it (`core/life.py`, `core/saving.py`, `core/settle.py`, `core/rules.py`).
 """
 
-Table = dict[tuple[Enum, str], Enum]
+Table = Mapping[tuple[Any, str], Enum]
 
 
 def machines() -> list[tuple[str, str, Table, list[str]]]:
@@ -36,19 +37,19 @@ def machines() -> list[tuple[str, str, Table, list[str]]]:
         (
             "Life of a job on this machine",
             "After a restart a job may be `running` or `done`. *Fenced* means: the lease is lost.",
-            dict(table.LIFE),
+            table.LIFE,
             ["waiting", "running", "done"],
         ),
         (
             "Way of a checkpoint",
             "The same for a notice, a background save, a hint, a request and a stop.",
-            dict(table.SAVING),
+            table.SAVING,
             ["idle"],
         ),
         (
             "Drain",
             "`open` until every job is settled, `closed` until the machine ends or outlives it.",
-            dict(table.DRAIN),
+            table.DRAIN,
             ["calm"],
         ),
     ]
@@ -93,7 +94,7 @@ def main() -> int:
     if "--check" in sys.argv[1:]:
         fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == wanted
         if not fresh:
-            print(f"{PAGE.relative_to(ROOT)} is stale: run scripts/draw-transitions")
+            print(f"{PAGE.relative_to(ROOT)} is stale: run scripts/draw_transitions.py")
         return 0 if fresh else 1
     PAGE.write_text(wanted, encoding="utf-8")
     return 0
