@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from spotwatchd.core import events as ev
@@ -11,6 +12,8 @@ from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import JobError
+
+Receiver = Callable[[House, Record, dict[str, Any]], None]
 
 
 def _seal(value: Any) -> Seal | None:
@@ -58,8 +61,14 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
     attempts = int(message.get("attempts", 0))
     ended = str(message.get("ended") or "")
     interruption = message.get("interruption")
+    if not isinstance(interruption, dict):
+        interruption = None  # head is not trusted: what is no receipt is none
     previous = message.get("previous")
     record.restored, record.taken = restored, True
+    if not record.managed:  # nobody here starts it, so this is where its attempt begins
+        record.kept.attempt = attempts
+        record.cause = "first" if restored is None and attempts <= 1 else "interruption"
+        record.awaiting_first_step = True
     record.kept.reason = None
     if restored is not None:
         record.committed_step = record.step = restored.step
@@ -105,16 +114,13 @@ def _uploaded(house: House, record: Record, message: dict[str, Any]) -> None:
     )
 
 
-def _upload_failed(house: House, record: Record, message: dict[str, Any]) -> None:
-    record.kept.reason = str(message["reason"])
-    house.post(
-        ev.UploadFailed(
-            record.name,
-            int(message["no"]),
-            record.kept.reason,
-            final=bool(message.get("final")),
-        )
-    )
+def _failed(kind: type[ev.UploadFailed | ev.CommitFailed]) -> Receiver:
+    def receive_failure(house: House, record: Record, message: dict[str, Any]) -> None:
+        reason, final = str(message["reason"]), bool(message.get("final"))
+        record.kept.reason = reason
+        house.post(kind(record.name, int(message["no"]), reason, final=final))
+
+    return receive_failure
 
 
 def _committed(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -128,18 +134,6 @@ def _committed(house: House, record: Record, message: dict[str, Any]) -> None:
     if not record.kept.told:
         line = text.committed(seal.step, record.upload_bytes, record.upload_seconds, None)
         house.tell(record, "committed", line, step=seal.step)
-
-
-def _commit_failed(house: House, record: Record, message: dict[str, Any]) -> None:
-    record.kept.reason = str(message["reason"])
-    house.post(
-        ev.CommitFailed(
-            record.name,
-            int(message["no"]),
-            record.kept.reason,
-            final=bool(message.get("final")),
-        )
-    )
 
 
 def _released(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -187,9 +181,9 @@ _RECEIVERS = {
     "take_waiting": _take_waiting,
     "take_failed": _take_failed,
     "uploaded": _uploaded,
-    "upload_failed": _upload_failed,
+    "upload_failed": _failed(ev.UploadFailed),
     "committed": _committed,
-    "commit_failed": _commit_failed,
+    "commit_failed": _failed(ev.CommitFailed),
     "released": _released,
     "release_failed": _release_failed,
     "lost": _lost,

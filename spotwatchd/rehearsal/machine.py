@@ -139,6 +139,11 @@ class Machine:
         process.stdin.flush()
         return int(process.stdout.readline())
 
+    @staticmethod
+    def signal(pid: int, number: int) -> None:
+        """Signal a process of the machine."""
+        tree.signal_all([pid], number)
+
     def start_daemon(self, *, wait: bool = True) -> None:
         """Start the daemon (again)."""
         argv = [sys.executable, "-m", "spotwatchd.cli.daemon"]

@@ -33,7 +33,8 @@ def save(job: Job, step: int) -> None:
 
 def main() -> int:
     """Count up to STEPS, from where the newest checkpoint says."""
-    job = connect()
+    # By hand it names itself; under a daemon the environment does.
+    job = connect(os.environ.get("STUB_NAME"), os.environ.get("STUB_DIR"))
     found = job.latest()
     step = json.loads((found / "state.json").read_text())["step"] if found else 0
     note(resumed=step, attempt=job.attempt, cause=job.cause)
