@@ -1,11 +1,12 @@
 """How long one ask takes to reach 1,000 connections, by stream and by board.
 
-One process asks (this one: the server and a desk with a board), another receives: 1,000 raw
-connections to the event stream, and 1,000 mappings of the board. The board is read as a
-training loop reads it, by looking, so its figure holds one turn of looking at all 1,000.
-Beside them stands the floor: the same bytes written to 1,000 bare Unix sockets in a loop.
+One process asks (this one: the server and a desk with a board), others receive: one with 1,000 raw
+connections to the event stream, 1,000 with one connection each, and one with 1,000 mappings of
+the board. The board is read as a training loop reads it, by looking, so its figure holds one turn
+of looking at all 1,000. Beside them stands the floor: the same bytes written to 1,000 bare Unix
+sockets in a loop.
 
-Prints one JSON object; all times in milliseconds.
+Prints a list of rows; all times in milliseconds.
 
     python benchmarks/fanout.py [--connections 1000] [--asks 50]
 """
@@ -21,14 +22,16 @@ import multiprocessing.connection
 import os
 import resource
 import selectors
+import signal
 import socket
 import statistics
+import struct
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from spotwatchd.control.desk import Desk, Document
 from spotwatchd.control.server import ControlServer
@@ -36,6 +39,7 @@ from spotwatchd.wire.board import BoardReader, BoardWriter
 
 Channel = multiprocessing.connection.Connection
 NAME = "bench"
+_RESULT = struct.Struct("d")
 GOAL = 50.0  # ms, p99, 1,000 processes
 EVENT = {"event": "ask", "number": 1, "cause": "notice", "action": "terminate"}
 
@@ -143,6 +147,40 @@ def receive_boards(path: str, count: int, channel: Channel) -> None:
         channel.send(told)
 
 
+def receive_in_processes(path: str, count: int, channel: Channel) -> None:
+    """Receiver: ``count`` processes, each blocked in a read of its own event stream."""
+    results, write = os.pipe()
+    children = []
+    for _ in range(count):
+        stream = _subscribe(path)
+        child = os.fork()
+        if child == 0:
+            _report_arrivals(stream, write)
+        stream.close()
+        children.append(child)
+    channel.send("ready")
+    while channel.recv() == "next":
+        channel.send("armed")
+        channel.send([_RESULT.unpack(_exactly(results, _RESULT.size))[0] for _ in range(count)])
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _report_arrivals(stream: socket.socket, results: int) -> NoReturn:
+    """The life of one process: the time of each ask goes into the pipe, in one write."""
+    while True:
+        if b'"ask"' in stream.recv(4096):
+            os.write(results, _RESULT.pack(now()))
+
+
+def _exactly(fd: int, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += os.read(fd, count - len(data))
+    return data
+
+
 async def measure(
     receiver: Callable[[str, int, Channel], None],
     path: str,
@@ -213,9 +251,14 @@ async def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         await server.start()
         streams = await measure(receive_streams, str(home / "s.sock"), desk.ask, options)
         boards = await measure(receive_boards, str(home / "board"), desk.ask, options)
+        processes = await measure(receive_in_processes, str(home / "s.sock"), desk.ask, options)
         await server.close()
         floor = await bare(home / "bare.sock", options)
-    rows = {"fanout board": summary(boards), "fanout stream": summary(streams)}
+    rows = {
+        "fanout board": summary(boards),
+        "fanout stream": summary(streams),
+        "fanout stream, 1 process each": summary(processes),
+    }
     return [_row(name, found, summary(floor), options) for name, found in rows.items()]
 
 
