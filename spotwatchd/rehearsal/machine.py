@@ -25,13 +25,13 @@ from spotwatchd.wire.http import request
 _SOURCE = str(Path(__file__).resolve().parent.parent.parent)
 
 
-def wait_for(condition: Callable[[], Any], what: str, limit: float) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, limit: float, *, every: float = 0.02) -> Any:
     """Poll until ``condition`` is true; its value. Raises TimeoutError naming ``what``."""
     end = time.monotonic() + limit
     while not (value := condition()):
         if time.monotonic() > end:
             raise TimeoutError(f"not within {limit:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every)
     return value
 
 

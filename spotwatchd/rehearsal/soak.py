@@ -27,6 +27,9 @@ WINDOW = 20.0
 # Seconds. Shorter than the default of 30, so that a run after a sudden death takes seconds.
 LEASE = 3.0
 LIMIT = 240.0
+# Share of the steps before which every interruption comes: later, the run might be over.
+LATEST = 0.6
+ASKS = 20
 # What a save, its upload and its commit may add to an interval.
 SLACK = 5.0
 
@@ -139,19 +142,34 @@ class _Run:
         if moment == "warm-up":
             time.sleep(self.random.uniform(0, 3))
             return
-        target = self.random.randint(5, int(self.training.steps * 0.8))
+        target = self.random.randint(5, int(self.training.steps * LATEST))
         wait_for(lambda: self._at(machine, target), f"step {target}\n{machine.log()}", LIMIT)
         if moment == "mid-step":
             time.sleep(self.random.uniform(0, 0.05))
             return
-        machine.post(f"/v1/jobs/{JOB}/ask")
         pattern = ".saving-*" if moment == "saving" else "step-*"
-        before = set((machine.disk / JOB).glob(pattern))
+        for _ in range(ASKS):
+            if self._seen(machine, pattern):
+                return
+        raise TimeoutError(f"{moment} was never seen\n{machine.log()}")
+
+    @staticmethod
+    def _seen(machine: Machine, pattern: str) -> bool:
+        """Ask for a save, and look until ``pattern`` is there or a save is over."""
+        folder = machine.disk / JOB
+        old = set(folder.glob("step-*"))
+        machine.post(f"/v1/jobs/{JOB}/ask")
+        # A save takes some hundredths of a second: look often enough to be in the middle.
         wait_for(
-            lambda: set((machine.disk / JOB).glob(pattern)) - before or self._over(machine),
-            f"{moment}\n{machine.log()}",
+            lambda: any(folder.glob(".saving-*")) or set(folder.glob("step-*")) - old,
+            f"a save\n{machine.log()}",
             30,
+            every=0.001,
         )
+        if pattern == "step-*":
+            wait_for(lambda: set(folder.glob(pattern)) - old, f"a seal\n{machine.log()}", 30)
+            return True
+        return any(folder.glob(pattern))
 
     def _resuming(self, machine: Machine) -> bool:
         """Something of the checkpoint is on the new disk, or its training runs already."""
@@ -162,11 +180,7 @@ class _Run:
         job = machine.job(JOB)
         if job is not None and job["next_save_seconds"] is not None:
             self.interval = max(self.interval, job["next_save_seconds"])
-        return self.training.step() >= target or self._over(machine)
-
-    @staticmethod
-    def _over(machine: Machine) -> bool:
-        return (machine.job(JOB) or {}).get("state") == "finished"
+        return self.training.step() >= target
 
     def _end(self, machine: Machine) -> None:
         if self.plan.notice:
@@ -224,7 +238,7 @@ def run(what: Plan, steps: int, state_mb: int, control: str) -> Outcome:
             len(life.machines),
             error,
         )
-        if not error:
+        if not error:  # else it is kept for a look
             shutil.rmtree(root, ignore_errors=True)
     return outcome
 
