@@ -24,6 +24,22 @@ settings.register_profile("planted-faults", max_examples=300, derandomize=True, 
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without root, tests that need it are left out by name, and the summary says how many."""
+    if os.geteuid() == 0:
+        return
+    needing = [item for item in items if item.get_closest_marker("root")]
+    items[:] = [item for item in items if item not in needing]
+    config.hook.pytest_deselected(items=needing)
+
+
+def pytest_report_header() -> str:
+    """Which half of the suite this is."""
+    if os.geteuid() == 0:
+        return "user: root; every test is run"
+    return "user: not root; tests marked 'root' are left out: run the suite as root for them"
+
+
 @pytest.fixture(autouse=True)
 def blocking_calls_fail() -> Iterator[BlockBuster]:
     """A call in our code that blocks the event loop raises BlockingError.
