@@ -32,8 +32,9 @@ from spotwatchd.service import Service
 from spotwatchd.watch.imds import ImdsSettings, ImdsWatcher
 
 # A fresh machine looks into the store until it answers, then now and then for jobs whose
-# machine died without a word.
-_LOOK_AGAIN = 60.0
+# machine died without a word. Seldom: a look is a process of its own that loads the store's
+# library, about half a second of CPU beside somebody's training.
+_LOOK_AGAIN = 600.0
 _LOOK_RETRY = (1.0, 30.0)
 _LOOK_LIMIT = 60.0
 # A private daemon goes away this long after its last job ended.
