@@ -50,3 +50,16 @@ quietly() {
     fi
     rm -f "$log"
 }
+
+# Programs that tests call: `need_programs patch:patch mkfs.ext4:e2fsprogs` (program:package).
+need_programs() {
+    local pair program packages=()
+    for pair in "$@"; do
+        program="${pair%%:*}"
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null 2>&1 || packages+=("${pair#*:}")
+    done
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    as_root || fail "missing: ${packages[*]}" "sudo apt-get install ${packages[*]}"
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "${packages[@]}" >/dev/null
+}
