@@ -7,7 +7,7 @@ in a store: *documents* (small JSON, changed only by conditional writes) and *ob
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,51 @@ class ObjectInfo:
     crc64nvme: int | None = None
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of an open local file: what one request carries.
+
+    Attributes:
+        file: a descriptor; only positioned reads (pread, sendfile with an offset) use it, so
+            many threads may.
+        path: for messages.
+        offset, size: bytes.
+    """
+
+    file: int
+    path: Path
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece that the store has: what it takes to complete the object.
+
+    Attributes:
+        number: from 1; every part but the last has the backend's ``part_size``.
+        tag: the store's word for it (S3: the ETag).
+    """
+
+    number: int
+    size: int
+    crc64nvme: int
+    tag: str
+
+
+class Limits(Protocol):
+    """How long and how fast one operation may go on. See patience.Patience."""
+
+    def check(self) -> None:
+        """Raise Cancelled, OutOfTime or LeaseLost when it is time to stop."""
+
+    def left(self, most: float) -> float:
+        """Seconds that one request may take."""
+
+    def spend(self, size: int) -> None:
+        """Wait until ``size`` more bytes may be sent, then ``check``."""
+
+
 class Backend(Protocol):
     """A store. Methods block and may be called from several threads at once.
 
@@ -61,6 +106,49 @@ class Backend(Protocol):
         """Upload a file under a unique key; returns only when the store has verified it.
 
         Raises Damaged when the local bytes no longer have this size and checksum.
+        """
+
+    # An object in the making: parts in any order, from many threads, nothing visible before
+    # ``finish``. Each of these is one try: whoever schedules them (shipping.py) tries again.
+
+    part_size: int
+
+    def begin(self, key: str, limits: Limits) -> str:
+        """Start an upload under a unique key; returns its token."""
+
+    def send_part(self, key: str, upload: str, number: int, piece: Piece, limits: Limits) -> Part:
+        """Send a part; again replaces it. The checksum is of the bytes as they were sent.
+
+        Raises Damaged when the file is shorter than the piece; StoreUnavailable also when the
+        bytes changed between being summed and being sent.
+        """
+
+    def finish(self, key: str, upload: str, parts: Sequence[Part], limits: Limits) -> None:
+        """Make the object of the parts 1 to N; returns only when the store has verified it.
+
+        An object that is there already with this size and checksum is a success: the answer
+        of an earlier try may have been lost.
+        """
+
+    def abort(self, key: str, upload: str) -> None:
+        """Give the upload up and free what it holds; one that is unknown is no error."""
+
+    def put_piece(self, key: str, piece: Piece, limits: Limits) -> int:
+        """A small object in one request; returns its CRC64NVME, verified by the store."""
+
+    def open_uploads(self, prefix: str) -> Iterator[tuple[str, str, float]]:
+        """Uploads begun below ``prefix`` and neither finished nor aborted.
+
+        Yields (key, token, seconds since the epoch when it began, by the store's clock).
+        """
+
+    def fetch(
+        self, key: str, offset: int, size: int, sink: Callable[[memoryview], None], limits: Limits
+    ) -> None:
+        """Give the bytes from ``offset`` on to ``sink`` in order; their memory is reused.
+
+        One try. Raises KeyError when there is no such object, Damaged when it is too short,
+        StoreUnavailable when the answer breaks off (the sink has what came before).
         """
 
     def put_bytes(self, key: str, body: bytes, *, only_if_absent: bool = False) -> None:

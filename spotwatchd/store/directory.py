@@ -11,13 +11,13 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
 from spotwatchd.store import files, marker, versions
-from spotwatchd.store.base import Document, ObjectInfo
+from spotwatchd.store.base import Document, Limits, ObjectInfo
 from spotwatchd.store.checksum import CHUNK, crc64nvme
 from spotwatchd.store.keys import RESERVED_PREFIX, as_folder, check_document_key, check_key
 from spotwatchd.store.oserrors import local_chunks, store_errors
@@ -116,6 +116,25 @@ class DirectoryBackend:
             with file:
                 while chunk := file.read(CHUNK):
                     yield chunk
+
+    def fetch(
+        self, key: str, offset: int, size: int, sink: Callable[[memoryview], None], limits: Limits
+    ) -> None:
+        """See base.Backend."""
+        buffer = memoryview(bytearray(CHUNK))
+        with self._doing("read", check_key(key)):
+            try:
+                file = (self.root / key).open("rb", buffering=0)
+            except (FileNotFoundError, IsADirectoryError):
+                raise KeyError(key) from None
+            with file:
+                while size:
+                    limits.check()
+                    got = os.preadv(file.fileno(), [buffer[:size]], offset)
+                    if not got:
+                        raise Damaged("the object is too short", where=f"{self.url}/{key}")
+                    sink(buffer[:got])
+                    offset, size = offset + got, size - got
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """See base.Backend. A document appears once, under its key."""

@@ -61,6 +61,10 @@ class Patience:
             return most
         return max(0.1, min(most, self.deadline - boottime()))
 
+    def spend(self, size: int) -> None:  # noqa: ARG002 - no cap yet
+        """Wait until ``size`` more bytes may be sent, then check."""
+        self.check()
+
     def pause(self, seconds: float) -> None:
         """Wait, then check."""
         self.cancelled.wait(self.left(seconds))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spotwatchd.errors import Conflict, Damaged, StoreDenied, StoreError, StoreUnavailable
-from spotwatchd.store.base import Document, ObjectInfo
+from spotwatchd.store.base import Document, Limits, ObjectInfo
 from spotwatchd.store.checksum import CHUNK, crc64nvme, from_base64, to_base64
 from spotwatchd.store.keys import (
     DOCUMENT_LIMIT,
@@ -126,6 +126,24 @@ class S3Backend:
                 tries -= 1
                 if not tries:
                     raise
+
+    def fetch(
+        self, key: str, offset: int, size: int, sink: Callable[[memoryview], None], limits: Limits
+    ) -> None:
+        """See base.Backend."""
+        if not size:
+            return
+        full = self._full(check_key(key))
+        try:
+            answer = self._call("GetObject", full, Range=f"bytes={offset}-{offset + size - 1}")
+        except Absent:
+            raise KeyError(key) from None
+        for chunk in self._call.chunks(answer["Body"], full, CHUNK):
+            limits.check()
+            sink(memoryview(chunk))
+            size -= len(chunk)
+        if size:
+            raise Damaged("the object is too short", where=f"{self.url}/{key}")
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """See base.Backend."""
