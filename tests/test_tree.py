@@ -220,7 +220,7 @@ def test_the_readme_works(short_dir: Path, commands: dict[str, str]) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=150,
             stdin=subprocess.DEVNULL,
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

@@ -54,7 +54,7 @@ def spotwatch(short_dir: Path, environment: dict[str, str]) -> Spotwatch:
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=150,
             stdin=subprocess.DEVNULL,
         )
 

@@ -32,7 +32,7 @@ def spotwatchd(short_dir: Path, environment: dict[str, str]) -> Daemon:
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=150,
             stdin=subprocess.DEVNULL,
         )
 

@@ -41,7 +41,7 @@ def run_tests(tree: Path, paths: list[str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", *options, *profile, *paths]
     env = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=55
+        command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=170
     )
 
 

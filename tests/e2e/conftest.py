@@ -58,7 +58,7 @@ class World:
 
     def reach(self, step: int) -> None:
         """Wait until the job has come this far."""
-        wait_for(lambda: self.step() >= step, f"step {step}\n{self.logs()}", 40)
+        wait_for(lambda: self.step() >= step, f"step {step}\n{self.logs()}", 100)
 
     def computed_twice(self) -> int:
         """Steps computed more than once."""
@@ -85,7 +85,7 @@ class World:
         ]
         return "\n".join(f"--- {path}\n{path.read_text()[-3000:]}" for path in paths)
 
-    def until(self, condition: Callable[[], Any], what: str, limit: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, limit: float = 110.0) -> Any:
         """Wait, with the logs of all machines in the message when it fails."""
         try:
             return wait_for(condition, what, limit)

@@ -66,7 +66,7 @@ def test_death_without_a_notice_is_taken_over(world: World) -> None:
     first.destroy()
     at_death, saved = world.step(), world.committed()
     second = world.machine()
-    world.until(lambda: (second.job("job") or {}).get("state") == "finished", "it finishes", 50)
+    world.until(lambda: (second.job("job") or {}).get("state") == "finished", "it finishes")
     assert 0 < saved <= at_death
     assert world.computed_twice() <= at_death - saved
     (receipt,) = second.get("/v1/receipts")
@@ -86,7 +86,7 @@ def test_a_reboot_resumes_from_the_same_disk(world: World) -> None:
     world.machines.append(again)
     again.disk.rename(again.root / "kept")
     again.boot()
-    world.until(lambda: (again.job("job") or {}).get("state") == "finished", "it finishes", 50)
+    world.until(lambda: (again.job("job") or {}).get("state") == "finished", "it finishes")
     assert [line["resumed"] for line in world.lines() if "resumed" in line][-1] >= saved > 0
 
 
@@ -126,7 +126,7 @@ def test_a_crash_loop_stops(world: World) -> None:
     """Three crashes without a new step: given up, said so, and the machine stays for a look."""
     machine = world.machine()
     machine.submit("job", ["/bin/sh", "-c", f"echo '{{\"resumed\": 0}}' >> {world.log}; exit 3"])
-    world.until(lambda: machine.job("job")["state"] == "crashed", "it is given up", 40)
+    world.until(lambda: machine.job("job")["state"] == "crashed", "it is given up")
     assert len(world.lines()) == 3
     assert machine.job("job")["exit_status"] == 3
     assert world.head()["state"] == "crashed"

@@ -43,7 +43,7 @@ def test_a_sleeper_that_wakes_up_changes_nothing(world: World) -> None:
     asleep = first.all_processes()
     tree.signal_all(asleep, signal.SIGSTOP)
     second = world.machine(checkpoint={"min_interval": 1.0})
-    world.until(lambda: (second.job("job") or {}).get("state") == "running", "the takeover", 40)
+    world.until(lambda: (second.job("job") or {}).get("state") == "running", "the takeover")
     world.until(lambda: world.head()["generation"] == 2, "the new generation")
     listed = [each["id"] for each in world.head()["checkpoints"]]
     tree.signal_all(asleep, signal.SIGCONT)
@@ -68,7 +68,7 @@ def test_training_goes_on_while_the_store_is_away(world: World) -> None:
     before = world.step()
     world.reach(before + 500)  # over 5 s of training; the lease is 3 s
     away.rename(store)
-    world.until(lambda: world.committed() > before, "commits follow", 40)
+    world.until(lambda: world.committed() > before, "commits follow")
     assert training in machine.processes("stub_job.py")
     assert world.head()["generation"] == 1
     assert world.computed_twice() == 0

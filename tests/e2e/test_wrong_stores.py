@@ -80,7 +80,7 @@ def test_a_directory_that_nobody_prepared(world: World) -> None:
     _refused(world, machine, "spotwatch store init")
     _others_work(world, machine)
     shutil.copytree(world.root / "store", empty, dirs_exist_ok=True)
-    world.until(lambda: machine.job("job")["state"] == "finished", "it runs once mended", 60)
+    world.until(lambda: machine.job("job")["state"] == "finished", "it runs once mended")
 
 
 @pytest.mark.root
@@ -92,13 +92,13 @@ def test_a_full_store(world: World) -> None:
     try:
         machine = _machine(world, f"file://{disk}", {})
         machine.submit("job", world.argv(kilobytes=400), interval=1)
-        world.until(lambda: "no space left" in machine.log(), "the full disk is named", 20)
+        world.until(lambda: "no space left" in machine.log(), "the full disk is named")
         ballast = disk / "ballast"
         before = world.step()
         world.reach(before + 50)
         ballast.unlink()
         listed = _listed(disk)
-        world.until(lambda: _listed(disk) > listed, "commits follow", 60)
+        world.until(lambda: _listed(disk) > listed, "commits follow")
         assert machine.job("job")["attempt"] == 1
         complaints = [line for line in machine.log().splitlines() if '"fix"' in line]
         assert len(complaints) <= 3, "a retry is no news"

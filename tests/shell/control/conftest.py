@@ -90,12 +90,12 @@ Until = Callable[[Callable[[], bool], str], Awaitable[None]]
 
 @pytest.fixture
 def soon() -> Until:
-    """Wait in the loop for a condition, at most 10 s."""
+    """Wait in the loop for a condition, at most 40 s."""
 
     async def wait(condition: Callable[[], bool], what: str) -> None:
-        end = asyncio.get_running_loop().time() + 10
+        end = asyncio.get_running_loop().time() + 40
         while not condition():
-            assert asyncio.get_running_loop().time() < end, f"not within 10 s: {what}"
+            assert asyncio.get_running_loop().time() < end, f"not within 40 s: {what}"
             await asyncio.sleep(0.005)
 
     return wait

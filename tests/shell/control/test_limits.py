@@ -18,7 +18,7 @@ from tests.shell.control.wire import curl, exchange, raw, request
 
 def _connect(path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.settimeout(10)
+    made.settimeout(40)
     made.connect(str(path))
     return made
 

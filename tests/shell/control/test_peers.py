@@ -126,7 +126,7 @@ async def test_a_user_has_so_many_connections(daemon: Daemon, other_uid: int) ->
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
-    lines = [await asyncio.wait_for(process.stdout.readline(), 10) for _ in range(4)]
+    lines = [await asyncio.wait_for(process.stdout.readline(), 40) for _ in range(4)]
     assert lines == [b"HTTP/1.1 429\n"] * 3 + [b"HTTP/1.1 200\n"]
     assert await daemon.call("GET", "/v1/status")
     await process.communicate(b"\n")

@@ -46,8 +46,8 @@ class Reader:
 
     async def chunk(self) -> bytes:
         """One chunk of the body; empty when the stream has ended as it should."""
-        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), 10), 16)
-        data = await asyncio.wait_for(self.reader.readexactly(size + 2), 10)
+        size = int(await asyncio.wait_for(self.reader.readuntil(b"\r\n"), 40), 16)
+        data = await asyncio.wait_for(self.reader.readexactly(size + 2), 40)
         return data[:-2]
 
     async def line(self) -> Any:
@@ -103,7 +103,7 @@ async def test_curl_reads_it(up: Daemon, soon: Until) -> None:
     assert curl.stdout is not None
     await soon(lambda: bool(up.desk.jobs["resnet"].events.readers), "curl follows")
     await up.desk.ask("resnet")
-    line = await asyncio.wait_for(curl.stdout.readline(), 10)
+    line = await asyncio.wait_for(curl.stdout.readline(), 40)
     assert json.loads(line) == {"event": "ask", "number": 1}
     curl.terminate()
     await curl.communicate()

@@ -100,7 +100,7 @@ class Stranger:
         self.pid = self._process.pid
         _, fds, _, _ = socket.recv_fds(self._ours, 1, 1)
         self.connection = socket.socket(fileno=fds[0])
-        self.connection.settimeout(10)
+        self.connection.settimeout(40)
 
     def end(self) -> None:
         """Let it end, and reap it."""

@@ -38,7 +38,7 @@ async def _start(launcher: ChildLauncher, order: Order) -> asyncio.Future[int | 
 
 
 def _wait_for_text(path: Path, text: str) -> None:
-    wait_for(lambda: path.exists() and text in path.read_text(), f"{text!r} in {path}", 10)
+    wait_for(lambda: path.exists() and text in path.read_text(), f"{text!r} in {path}", 40)
 
 
 async def _appears(path: Path, text: str) -> None:

@@ -56,7 +56,7 @@ def logged(directory: Path) -> list[int]:
 
 
 def wait_for_step(process: subprocess.Popen[bytes], directory: Path, step: int) -> None:
-    limit = time.monotonic() + 50
+    limit = time.monotonic() + 120
     while max(logged(directory), default=0) < step and process.poll() is None:
         assert time.monotonic() < limit
         time.sleep(0.002)
