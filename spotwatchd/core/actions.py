@@ -100,6 +100,17 @@ class CancelUpload:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Cap the upload rate of the job's replicator from now on. No answer is awaited.
+
+    ``rate`` is in bytes per second; None lifts the cap, 0 sends no new parts for now.
+    """
+
+    job: str
+    rate: float | None
+
+
+@dataclass(frozen=True)
 class Commit:
     """Write the manifest and list it in head. Answer: Committed, CommitFailed.
 
@@ -178,6 +189,7 @@ Action = (
     | Stop
     | Upload
     | CancelUpload
+    | Pace
     | Commit
     | DrainOpened
     | DrainMoved
