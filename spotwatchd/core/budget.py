@@ -23,6 +23,7 @@ TIGHT = 0.97  # the older before the newer, when both still fit in this part of 
 # the variance of the normal distribution nearly right.
 _SCENARIOS = ((1.2, 0.35), (0.0, 0.3), (-1.2, 0.35))
 _LEAST = 0.1  # of a rate or size, however large the doubt
+_CRUMB = 0.03  # of the link: less is not worth sending
 _SWAPS = 30  # tries to improve an order: bounds the time
 
 
@@ -82,18 +83,38 @@ class Plan:
 
     def caps(self) -> dict[str, float | None]:
         """The upload cap of each job that has something to send now, None for no cap."""
-        active = Pipe(self.order, commit=self.commit).active()
-        wishes = [wish for _, wish in active]
-        given = shares(wishes, self.rate, fair=False)
         caps: dict[str, float | None] = {}
-        for (place, wish), share in zip(active, given, strict=True):
-            job = self.order[place].job
-            got = caps.get(job, 0.0)
-            if got is None or self.fair or share >= 0.98 * min(wish, self.rate):
-                caps[job] = None
-            else:
-                caps[job] = got + (share if share > 0.03 * self.rate else 0.0)
+        held = self.held()
+        for item, wish, share in self._now():
+            if item.key in held:
+                continue
+            got = caps.get(item.job, 0.0)
+            full = share >= 0.98 * min(wish, self.rate)
+            little = 0.0 if self._starved(share) else share
+            caps[item.job] = None if full or got is None else got + little
         return caps
+
+    def held(self) -> frozenset[Key]:
+        """Sealed checkpoints that get nothing while their job sends what it is writing.
+
+        One cap holds for both, so the upload of the sealed one must rest.
+        """
+        now = self._now()
+        served = {item.job for item, _, share in now if not self._starved(share)}
+        return frozenset(
+            item.key
+            for item, wish, share in now
+            if item.ready <= 0 and wish > 0 and self._starved(share) and item.job in served
+        )
+
+    def _now(self) -> list[tuple[Item, float, float]]:
+        """What can be sent now: how much it could use of the link, and what it gets."""
+        active = Pipe(self.order, commit=self.commit).active()
+        given = shares([wish for _, wish in active], self.rate, fair=self.fair)
+        return [(self.order[p], wish, s) for (p, wish), s in zip(active, given, strict=True)]
+
+    def _starved(self, share: float) -> bool:
+        return share <= _CRUMB * self.rate
 
 
 @dataclass(frozen=True)

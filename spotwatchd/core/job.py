@@ -74,6 +74,7 @@ class Flight:
         sent, size: bytes acknowledged and bytes in all, None before the first report.
         alone: no other upload was under way since ``since``.
         uploaded_at: when its commit began.
+        resting: it was stopped for now, because the link has something better to do.
     """
 
     known: Known
@@ -87,6 +88,7 @@ class Flight:
     size: int | None = None
     alone: bool = True
     uploaded_at: float = 0.0
+    resting: bool = False
 
 
 @dataclass

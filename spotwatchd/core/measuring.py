@@ -29,10 +29,11 @@ def on_growing(turn: Turn, job: Job, event: Growing) -> None:
     meter = job.meter
     if not job.alive:
         return
-    before = min(meter.early, event.sent)  # less: another file has begun
+    sent = max(0, event.sent)
+    before = min(meter.early, sent)  # less: another file has begun
     meter.streams = True
-    meter.early, meter.written = max(0, event.sent), max(0, event.size)
-    meter.note(turn.now, meter.early - before)
+    meter.early, meter.written = sent, max(sent, event.size)
+    meter.note(turn.now, sent - before)
     _measured(turn)
 
 

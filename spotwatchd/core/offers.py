@@ -137,7 +137,8 @@ def _ready(job: Job, flight: Flight, now: float) -> float:
     hold = job.hold
     if not hold.linked or hold.generation is None:
         return _RECONNECT
-    return max(0.0, flight.retry_at - now) if flight.no is None else 0.0
+    waits = flight.no is None and not flight.resting
+    return max(0.0, flight.retry_at - now) if waits else 0.0
 
 
 def _coming(world: World, job: Job, now: float, fastest: float) -> Item | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from spotwatchd.core import budget, measuring, offers, saving
 from spotwatchd.core.actions import Choice, Decided, Pace
 from spotwatchd.core.budget import Plan
+from spotwatchd.core.choice import Key
 from spotwatchd.core.estimate import Estimate
 from spotwatchd.core.fluid import Item
 from spotwatchd.core.job import NOW, Job
@@ -60,6 +61,7 @@ def _end(turn: Turn) -> None:
     for job in turn.world.jobs.values():
         job.meter.limit = None
         _set_pace(turn, job, None)
+    _hold(turn, frozenset())
 
 
 def _plan(world: World, now: float, link: Estimate | None) -> Plan | None:
@@ -92,13 +94,27 @@ def _overtake(turn: Turn, plan: Plan | None) -> None:
 
 
 def _set_paces(turn: Turn, plan: Plan | None, link: Estimate | None) -> None:
-    world = turn.world
+    """Hold back what is to wait, if that is right and possible; else nobody."""
+    jobs = turn.world.jobs
     caps = plan.caps() if plan is not None else {}
-    speaking = all(world.jobs[name].meter.speaks for name in caps)
+    speaking = all(jobs[name].meter.speaks for name in caps)
     if plan is None or link is None or plan.fair or not speaking or not _knows(turn, caps, link):
-        caps = dict.fromkeys(world.jobs)
+        _hold(turn, frozenset())
+        caps = dict.fromkeys(jobs)
+    else:
+        _hold(turn, plan.held())
     for name, cap in caps.items():
-        _set_pace(turn, world.jobs[name], cap)
+        _set_pace(turn, jobs[name], cap)
+
+
+def _hold(turn: Turn, held: frozenset[Key]) -> None:
+    """Uploads that are to rest, and those that are not to rest any longer."""
+    for job in turn.world.jobs.values():
+        flight = job.way.flight
+        if flight is not None and (job.name, flight.known.order) in held:
+            saving.rest(turn, job, flight)
+        elif flight is not None:
+            saving.go_on(flight)
 
 
 def _knows(turn: Turn, caps: dict[str, float | None], link: Estimate) -> bool:

@@ -186,6 +186,20 @@ def overtake(turn: Turn, job: Job, flight: Flight) -> None:
     _end(job, "dropped")
 
 
+def rest(turn: Turn, job: Job, flight: Flight) -> None:
+    """Stop the upload for now; without another word it goes on after the deadline."""
+    if flight.no is not None and job.saving is Saving.UPLOADING:
+        _cancel(turn, job, flight)
+        flight.no, flight.resting, flight.retry_at = None, True, turn.drain.deadline
+        job.save("again")
+
+
+def go_on(flight: Flight) -> None:
+    """An upload that was stopped for now is wanted again."""
+    if flight.resting:
+        flight.resting, flight.retry_at = False, NOW
+
+
 def keep_older(turn: Turn, job: Job, flight: Flight) -> bool:
     """Whether the upload under way goes on, as far as its duration alone can tell."""
     typical = statistics.median(job.way.seconds) if job.way.seconds else None
@@ -233,6 +247,7 @@ def push(turn: Turn, job: Job, flight: Flight) -> None:
     flight.no = turn.next_number()
     flight.since = turn.now
     flight.sent = flight.size = None
+    flight.resting = False
     job.meter.restart()
     _note_company(turn, job, flight)
     turn.do(Upload(job.name, flight.no, flight.known.seal, flight.cause, turn.deadline()))
