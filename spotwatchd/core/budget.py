@@ -61,7 +61,7 @@ class Plan:
     Attributes:
         order: every item, the preferred first.
         chosen: keys of those that are thought to get through.
-        fair: no need to prefer anybody: everything gets through as it is.
+        fair: no need to prefer anybody: everything gets through as it is, with time to spare.
         rate: of the link that was reckoned with, bytes per second.
         horizon: seconds that were left for bytes.
         commit: seconds that a commit takes.
@@ -94,18 +94,28 @@ class Plan:
             caps[item.job] = None if full or got is None else got + little
         return caps
 
+    def speeds(self) -> dict[str, float]:
+        """What each job is expected to send per second."""
+        found: dict[str, float] = {}
+        for item, _, share in self._now():
+            found[item.job] = found.get(item.job, 0.0) + share
+        return found
+
     def held(self) -> frozenset[Key]:
         """Sealed checkpoints that get nothing while their job sends what it is writing.
 
         One cap holds for both, so the upload of the sealed one must rest.
         """
-        now = self._now()
-        served = {item.job for item, _, share in now if not self._starved(share)}
+        served = {key[0] for key in self.served()}
         return frozenset(
             item.key
-            for item, wish, share in now
+            for item, wish, share in self._now()
             if item.ready <= 0 and wish > 0 and self._starved(share) and item.job in served
         )
+
+    def served(self) -> frozenset[Key]:
+        """What gets a part of the link now."""
+        return frozenset(item.key for item, _, share in self._now() if not self._starved(share))
 
     def _now(self) -> list[tuple[Item, float, float]]:
         """What can be sent now: how much it could use of the link, and what it gets."""
@@ -144,6 +154,13 @@ class _Judge:
             got = saved(items, case.rate, time, commit=self.commit, fair=fair)
             total += case.weight * got
         return total
+
+    def everything(self) -> float:
+        """The work of all jobs."""
+        best: dict[str, float] = {}
+        for item in self.items.values():
+            best[item.job] = max(item.value, best.get(item.job, 0.0))
+        return sum(best.values())
 
     def by_density(self, keys: Sequence[Key]) -> list[Key]:
         """The most work per byte first."""
@@ -208,7 +225,7 @@ def decide(
     ordered = [judge.items[key] for key in best]
     likely = Pipe(ordered, commit=commit)
     likely.run(link.middle, left)
-    fair = judge.worth(best, fair=True, part=SURE) >= worth * (1 - 1e-6)
+    fair = judge.worth(best, fair=True, part=SURE) >= judge.everything() * (1 - 1e-6)
     return Plan(tuple(ordered), frozenset(likely.done), fair, link.middle, left, commit, worth)
 
 

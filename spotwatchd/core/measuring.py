@@ -32,7 +32,7 @@ def on_growing(turn: Turn, job: Job, event: Growing) -> None:
     sent = max(0, event.sent)
     before = min(meter.early, sent)  # less: another file has begun
     meter.streams = True
-    meter.early, meter.written = sent, max(sent, event.size)
+    meter.early, meter.written, meter.grown = sent, max(sent, event.size), turn.now
     meter.note(turn.now, sent - before)
     _measured(turn)
 

@@ -83,9 +83,9 @@ def limit(world: World, job: Job, known_link: Estimate | None, now: float) -> fl
 def _of_job(world: World, job: Job, now: float, fastest: float) -> list[Item] | None:
     way, found = job.way, list[Item | None]()
     if way.flight is not None and job.saving is Saving.UPLOADING:
-        found.append(_sealed(job, way.flight, now, fastest))
+        found.append(_sealed(world, job, way.flight, now, fastest))
     if way.waiting is not None:
-        found.append(_sealed(job, way.waiting, now, fastest))
+        found.append(_sealed(world, job, way.waiting, now, fastest))
     if wants_save(job):
         found.append(_coming(world, job, now, fastest))
     known = [item for item in found if item is not None]
@@ -110,13 +110,15 @@ def _size(job: Job, known: int | None) -> Estimate | None:
     return robust(job.way.sizes)
 
 
-def _sealed(job: Job, flight: Flight, now: float, fastest: float) -> Item | None:
+def _sealed(world: World, job: Job, flight: Flight, now: float, fastest: float) -> Item | None:
     size = _size(job, flight.size)
     if size is None:
         return None
-    sent = flight.early if flight.sent is None else flight.sent
+    sent = float(flight.early if flight.sent is None else flight.sent)
+    if flight is job.way.flight and flight.no is not None:
+        sent += job.meter.unreported(now)
     left = max(0.0, size.middle - sent)
-    ready = _ready(job, flight, now)
+    ready = max(_ready(job, flight, now), _commits(world, job, now))
     known: Known = flight.known
     return Item(
         job=job.name,
@@ -141,28 +143,55 @@ def _ready(job: Job, flight: Flight, now: float) -> float:
     return max(0.0, flight.retry_at - now) if waits else 0.0
 
 
+def _commits(world: World, job: Job, now: float) -> float:
+    """Seconds until the commit under way is done; only then the job's next upload begins."""
+    flight = job.way.flight
+    if job.saving is not Saving.COMMITTING or flight is None:
+        return 0.0
+    return max(0.01, flight.uploaded_at + commit_seconds(world) - now)
+
+
 def _coming(world: World, job: Job, now: float, fastest: float) -> Item | None:
+    """The checkpoint that is being saved for the notice."""
     size, opened, meter = _size(job, None), job.way.ask, job.meter
     if size is None or opened is None:
         return None
     whole = max(size.middle, float(meter.written))
     flush = robust(job.way.costs) or _assumed(world)
-    age, part = now - opened.at, min(1.0, meter.written / whole) if whole > 0 else 0.0
-    wait = flush.middle * (1 - part) if part > 0 else flush.middle - age
-    wait = max(wait, _OVERDUE * age, 0.01)
+    wait, unwritten = _flushing(job, whole, flush.middle, now)
+    early = float(meter.early)
     streams = meter.streams and job.hold.linked
+    if streams and (job.way.flight is None or job.way.flight.no is None):
+        early = min(early + meter.unreported(now), whole - unwritten)
     return Item(
         job=job.name,
         order=job.way.order + 1,
-        size=max(0.0, whole - meter.early),
-        unwritten=max(0.0, whole - meter.written) if streams else max(0.0, whole - meter.early),
-        ready=wait,
+        size=max(0.0, whole - early),
+        unwritten=unwritten if streams else max(0.0, whole - early),
+        ready=max(wait, _commits(world, job, now)),
         streams=streams,
         value=_value(job, opened.at),
         limit=fastest,
         size_doubt=size.spread,
         ready_doubt=min(flush.spread, wait),
     )
+
+
+def _flushing(job: Job, whole: float, flush: float, now: float) -> tuple[float, float]:
+    """Seconds until the seal, and bytes that are not written yet."""
+    opened, meter = job.way.ask, job.meter
+    age = now - opened.at if opened is not None else 0.0
+    if meter.written <= 0 or opened is None or meter.grown < opened.at:
+        wait = flush - age if flush > age else max(_OVERDUE * age, 0.01)
+        return wait, whole * min(1.0, wait / flush) if flush > 0 else whole
+    missing = 1 - meter.written / whole
+    if missing <= 0:
+        return 0.1, 0.0  # only the seal is missing
+    told = flush * missing
+    wait = told - (now - meter.grown)
+    if wait <= 0:
+        wait = min(_OVERDUE * age, told)
+    return max(wait, 0.01), whole * missing * min(1.0, wait / told)
 
 
 def _assumed(world: World) -> Estimate:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from spotwatchd.core import budget, measuring, offers, saving
 from spotwatchd.core.actions import Choice, Decided, Pace
 from spotwatchd.core.budget import Plan
-from spotwatchd.core.choice import Key
 from spotwatchd.core.estimate import Estimate
 from spotwatchd.core.fluid import Item
 from spotwatchd.core.job import NOW, Job
@@ -61,7 +60,7 @@ def _end(turn: Turn) -> None:
     for job in turn.world.jobs.values():
         job.meter.limit = None
         _set_pace(turn, job, None)
-    _hold(turn, frozenset())
+    _hold(turn, None)
 
 
 def _plan(world: World, now: float, link: Estimate | None) -> Plan | None:
@@ -99,21 +98,27 @@ def _set_paces(turn: Turn, plan: Plan | None, link: Estimate | None) -> None:
     caps = plan.caps() if plan is not None else {}
     speaking = all(jobs[name].meter.speaks for name in caps)
     if plan is None or link is None or plan.fair or not speaking or not _knows(turn, caps, link):
-        _hold(turn, frozenset())
+        _hold(turn, None)
         caps = dict.fromkeys(jobs)
     else:
-        _hold(turn, plan.held())
+        _hold(turn, plan)
     for name, cap in caps.items():
         _set_pace(turn, jobs[name], cap)
+    speeds = plan.speeds() if plan is not None else {}
+    for name, job in jobs.items():
+        job.meter.expect(turn.now, speeds.get(name, 0.0))
 
 
-def _hold(turn: Turn, held: frozenset[Key]) -> None:
-    """Uploads that are to rest, and those that are not to rest any longer."""
+def _hold(turn: Turn, plan: Plan | None) -> None:
+    """Stop uploads that are to rest, and let those go on that are served again."""
+    held = plan.held() if plan else frozenset()
+    served = plan.served() if plan else frozenset()
     for job in turn.world.jobs.values():
         flight = job.way.flight
-        if flight is not None and (job.name, flight.known.order) in held:
+        key = None if flight is None else (job.name, flight.known.order)
+        if flight is not None and key in held:
             saving.rest(turn, job, flight)
-        elif flight is not None:
+        elif flight is not None and (plan is None or key in served):
             saving.go_on(flight)
 
 

@@ -248,7 +248,7 @@ def push(turn: Turn, job: Job, flight: Flight) -> None:
     flight.since = turn.now
     flight.sent = flight.size = None
     flight.resting = False
-    job.meter.restart()
+    job.meter.begin(turn.now)
     _note_company(turn, job, flight)
     turn.do(Upload(job.name, flight.no, flight.known.seal, flight.cause, turn.deadline()))
 

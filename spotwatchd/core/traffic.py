@@ -16,6 +16,7 @@ _POINTS = 5  # reports that a rate is taken over
 _SPAN = 0.4  # seconds that they must cover
 _SILENCE = 3.0  # seconds without a byte: an upload that stalls
 SLOWER = 0.6  # a job that alone carries less than this share of the link has a limit of its own
+_BELIEVED = 2.0  # seconds for which bytes are taken for sent that nobody reported yet
 _BETWEEN = 0.5  # seconds between two looks at the link
 _FACTORS = (0.02, 50.0)  # today's link against that of the past
 _FLOOR = 0.03  # relative: a link that was noisy is never known better than this
@@ -31,8 +32,11 @@ class Meter:
         speaks: its replicator reports progress, so it also knows caps.
         streams: it sends files while they grow.
         early, written: of the checkpoint that is being written: bytes in the store, and so far.
+        grown: when that was told.
         heard, moved, gap: when it reported, when bytes went, and seconds between reports.
         limit: the fastest that it could send when nothing else held it back, in this drain.
+        hoped, expects, since: bytes that it must have sent since it reported: so many up to
+            ``since``, and from there on ``expects`` per second.
     """
 
     carried: float = 0.0
@@ -41,14 +45,27 @@ class Meter:
     streams: bool = False
     early: int = 0
     written: int = 0
+    grown: float = 0.0
     heard: float = -math.inf
     moved: float = -math.inf
     gap: float = 0.0
     limit: float | None = None
+    hoped: float = 0.0
+    expects: float = 0.0
+    since: float = 0.0
+
+    def expect(self, now: float, rate: float) -> None:
+        """From now on it should send at this rate."""
+        self.hoped, self.expects, self.since = self.unreported(now), rate, now
+
+    def unreported(self, now: float) -> float:
+        """Bytes that it should have sent since its last report."""
+        return self.hoped + self.expects * min(max(0.0, now - self.since), _BELIEVED)
 
     def note(self, now: float, more: float) -> None:
         """``more`` bytes were acknowledged since the last report."""
         self.speaks = True
+        self.hoped, self.since = 0.0, now
         if self.points and now - self.points[-1][0] < 0.05:
             self.points.pop()
         self.carried += max(0.0, more)
@@ -62,6 +79,11 @@ class Meter:
     def restart(self) -> None:
         """Something changed that older reports know nothing of."""
         self.points.clear()
+
+    def begin(self, now: float) -> None:
+        """Another upload begins."""
+        self.points.clear()
+        self.hoped, self.since = 0.0, now
 
     def rate(self) -> float | None:
         """Bytes per second of late, or None when there are too few reports."""

@@ -137,7 +137,7 @@ class Driven:
         self._numbers[job.name] = (upload.no, "old")
         replica = self.stream.replicas[job.name]
         replica.upload = "old"
-        self._report(replica, NOTICE - 0.01)
+        self._report(replica, NOTICE - 1e-6)
 
     # -- from the notice on ----------------------------------------------------------------
 
