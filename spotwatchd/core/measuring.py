@@ -9,6 +9,7 @@ from spotwatchd.core.table import Phase
 from spotwatchd.core.turn import Turn, World
 from spotwatchd.core.words import Saving
 
+_BEHIND = 0.9  # of what is written: a growing file of which less is sent waits for the link
 REPLAN = 1.0  # seconds between two plans when nothing but figures changed
 
 
@@ -33,7 +34,7 @@ def on_growing(turn: Turn, job: Job, event: Growing) -> None:
     before = min(meter.early, sent)  # less: another file has begun
     meter.streams = True
     meter.early, meter.written, meter.grown = sent, max(sent, event.size), turn.now
-    meter.note(turn.now, sent - before)
+    meter.note(turn.now, sent - before, whole=not uploads(job))
     _measured(turn)
 
 
@@ -45,41 +46,48 @@ def _measured(turn: Turn) -> None:
         course.stale = True
 
 
+def uploads(job: Job) -> bool:
+    """The upload of a sealed checkpoint is under way."""
+    flight = job.way.flight
+    return job.saving is Saving.UPLOADING and flight is not None and flight.no is not None
+
+
 def sending_now(world: World) -> list[Job]:
     """The jobs whose uploads are under way and may send."""
-    return [
-        job
-        for job in world.jobs.values()
-        if job.saving is Saving.UPLOADING
-        and job.way.flight is not None
-        and job.way.flight.no is not None
-        and job.pace != 0
-    ]
+    return [job for job in world.jobs.values() if uploads(job) and job.pace != 0]
+
+
+def _growing_now(world: World) -> list[Job]:
+    """The jobs that send only what they are writing."""
+    jobs = world.jobs.values()
+    return [j for j in jobs if not uploads(j) and j.pace != 0 and j.meter.written > 0]
+
+
+def _presses(job: Job, now: float) -> bool:
+    """It would send more if the link let it."""
+    meter = job.meter
+    behind = uploads(job) or meter.early < _BEHIND * meter.written
+    return job.pace is None and behind and not meter.stalled(now)
 
 
 def _look(world: World, now: float) -> None:
     """Take the measure of the link, if all that is sending can be measured."""
-    sending = sending_now(world)
-    free = [job for job in sending if job.pace is None and not job.meter.stalled(now)]
+    uploading = sending_now(world)
+    sending = uploading + _growing_now(world)
     rates = [job.meter.rate() for job in sending]
     known = [rate for rate in rates if rate is not None]
-    if not free or len(known) < len(rates):
+    if len(known) < len(rates) or not any(_presses(job, now) for job in sending):
         return
-    early = [j.meter.rate() or 0.0 for j in world.jobs.values() if _only_grows(j)]
-    total = sum(known) + sum(early)
+    total = sum(known)
     draining = world.drain.phase is Phase.OPEN
     probing = now < world.link.probe_until
-    if len(sending) > 1 and (not draining or probing or not world.link.totals):
+    if len(uploading) > 1 and (not draining or probing or not world.link.totals):
         if probing:
             world.link.totals.clear()
             world.link.factor = 1.0
         world.link.note_total(now, total)
     elif draining:
         _compare(world, now, sending, total)
-
-
-def _only_grows(job: Job) -> bool:
-    return job.saving is not Saving.UPLOADING and job.meter.early > 0 and job.pace != 0
 
 
 def _compare(world: World, now: float, sending: list[Job], total: float) -> None:

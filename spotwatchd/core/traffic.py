@@ -62,15 +62,18 @@ class Meter:
         """Bytes that it should have sent since its last report."""
         return self.hoped + self.expects * min(max(0.0, now - self.since), _BELIEVED)
 
-    def note(self, now: float, more: float) -> None:
-        """``more`` bytes were acknowledged since the last report."""
+    def note(self, now: float, more: float, *, whole: bool = True) -> None:
+        """``more`` bytes were acknowledged since the last report.
+
+        ``whole``: with this all that it sends is counted, so a rate may be taken of it.
+        """
         self.speaks = True
-        self.hoped, self.since = 0.0, now
-        if self.points and now - self.points[-1][0] < 0.05:
-            self.points.pop()
         self.carried += max(0.0, more)
         if more > 0 or not self.points:
             self.moved = now
+        if not whole:
+            return
+        self.hoped, self.since = 0.0, now
         if math.isfinite(self.heard):
             self.gap = min(now - self.heard, 10.0)
         self.heard = now
