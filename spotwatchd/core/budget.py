@@ -24,6 +24,7 @@ TIGHT = 0.97  # the older before the newer, when both still fit in this part of 
 _SCENARIOS = ((1.2, 0.35), (0.0, 0.3), (-1.2, 0.35))
 _LEAST = 0.1  # of a rate or size, however large the doubt
 _CRUMB = 0.03  # of the link: less is not worth sending
+_OVERBOOKED = 0.02  # of the link: a file that grows slower than thought leaves no gap
 _SWAPS = 30  # tries to improve an order: bounds the time
 
 
@@ -90,7 +91,7 @@ class Plan:
                 continue
             got = caps.get(item.job, 0.0)
             full = share >= 0.98 * min(wish, self.rate)
-            little = 0.0 if self._starved(share) else share
+            little = 0.0 if self._starved(share) else share + _OVERBOOKED * self.rate
             caps[item.job] = None if full or got is None else got + little
         return caps
 

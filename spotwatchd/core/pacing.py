@@ -20,7 +20,7 @@ from spotwatchd.core.words import Saving
 
 _PROBE = 1.5  # seconds in which all uploads run free
 _PROBE_AGAIN = 15.0
-_SAME_PACE = 0.1  # relative: a cap is not changed by less
+_SAME_PACE = 0.03  # relative: a cap is not changed by less
 _TOLD = 6  # decisions told per job and drain
 
 
