@@ -85,6 +85,8 @@ class Plan:
     def caps(self) -> dict[str, float | None]:
         """The upload cap of each job that has something to send now, None for no cap."""
         caps: dict[str, float | None] = {}
+        if self.fair:
+            return dict.fromkeys(item.job for item, _, _ in self._now())
         held = self.held()
         for item, wish, share in self._now():
             if item.key in held:
