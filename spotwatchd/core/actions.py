@@ -100,6 +100,57 @@ class CancelUpload:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Cap the upload rate of the job's replicator from now on. No answer is awaited.
+
+    ``rate`` is in bytes per second; None lifts the cap, 0 sends no new parts for now.
+    """
+
+    job: str
+    rate: float | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One checkpoint in a decision, with the figures that led to it.
+
+    Attributes:
+        step: None while it is not sealed.
+        size: bytes still to be sent.
+        ready: seconds until it is sealed, 0 when it is.
+        seconds: that its bytes take alone at the rate reckoned with, None when it stalls.
+        value: seconds of work that it saves.
+        fits: it is expected to be committed in time.
+    """
+
+    step: int | None
+    size: int
+    ready: float
+    seconds: float | None
+    value: float
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Decided:
+    """How the job's checkpoints stand in the plan of this drain (for the receipt).
+
+    Attributes:
+        place: among the ``jobs`` that are expected to get something through; 0: it is not.
+        rate: of the link, bytes per second.
+        left: seconds for bytes.
+        choices: the job's checkpoints, the preferred first.
+    """
+
+    job: str
+    place: int
+    jobs: int
+    rate: float
+    left: float
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
 class Commit:
     """Write the manifest and list it in head. Answer: Committed, CommitFailed.
 
@@ -178,6 +229,8 @@ Action = (
     | Stop
     | Upload
     | CancelUpload
+    | Pace
+    | Decided
     | Commit
     | DrainOpened
     | DrainMoved

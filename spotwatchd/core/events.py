@@ -216,12 +216,42 @@ class StopRequested:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """All bytes of the checkpoint are acknowledged and verified by the store."""
+    """All bytes of the checkpoint are acknowledged and verified by the store.
+
+    Attributes:
+        sent: bytes really sent, None when nobody counted: less than ``size`` where files
+            were unchanged or sent early.
+    """
 
     job: str
     no: int
     size: int
     seconds: float
+    sent: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An upload is under way: ``sent`` of ``size`` bytes are acknowledged by the store."""
+
+    job: str
+    no: int
+    sent: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Growing:
+    """A checkpoint is being written, and sent while it grows.
+
+    Attributes:
+        sent: bytes of it in the store.
+        size: bytes of it that the training has written so far.
+    """
+
+    job: str
+    sent: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -277,6 +307,8 @@ Event = (
     | SaveRequested
     | StopRequested
     | Uploaded
+    | Progress
+    | Growing
     | UploadFailed
     | Committed
     | CommitFailed

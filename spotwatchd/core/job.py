@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from spotwatchd.core.table import LIFE, SAVING, follow
+from spotwatchd.core.traffic import Meter
 from spotwatchd.core.words import JobPolicy, Life, Outcome, Saving, Seal
 
 NOW = -math.inf  # as a time: it is due already
@@ -26,10 +27,14 @@ class Known:
     """A seal and its place in the order in which this core learned of them.
 
     Order, not step, says which of two is newer: a job may go back on purpose.
+
+    Attributes:
+        at: when the state it holds was that of the training, as far as is known.
     """
 
     seal: Seal
     order: int
+    at: float = 0.0
 
 
 @dataclass
@@ -65,6 +70,11 @@ class Flight:
         since: when that action was issued.
         tries: failures so far.
         retry_at: earliest time of the next try.
+        early: bytes that were in the store before the seal.
+        sent, size: bytes acknowledged and bytes in all, None before the first report.
+        alone: no other upload was under way since ``since``.
+        uploaded_at: when its commit began.
+        resting: it was stopped for now, because the link has something better to do.
     """
 
     known: Known
@@ -73,6 +83,12 @@ class Flight:
     since: float = 0.0
     tries: int = 0
     retry_at: float = NOW
+    early: int = 0
+    sent: int | None = None
+    size: int | None = None
+    alone: bool = True
+    uploaded_at: float = 0.0
+    resting: bool = False
 
 
 @dataclass
@@ -86,6 +102,9 @@ class Way:
         answered_number: newest ask that a seal answered.
         saved_at: when the newest seal of this attempt was reported.
         costs, seconds: of the latest saves (flush) and uploads.
+        sizes: bytes that the latest checkpoints had to send.
+        rates: bytes per second of the latest uploads that were alone.
+        commits: seconds of the latest commits, from the last byte to the word of the store.
     """
 
     ask: OpenAsk | None = None
@@ -100,11 +119,14 @@ class Way:
     known: deque[Known] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     costs: deque[float] = field(default_factory=lambda: deque(maxlen=5))
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=5))
+    sizes: deque[float] = field(default_factory=lambda: deque(maxlen=5))
+    rates: deque[float] = field(default_factory=lambda: deque(maxlen=5))
+    commits: deque[float] = field(default_factory=lambda: deque(maxlen=5))
 
-    def learn(self, seal: Seal) -> Known:
-        """Note a seal that is newer than all before."""
+    def learn(self, seal: Seal, at: float) -> Known:
+        """Note a seal that is newer than all before; it holds the state of time ``at``."""
         self.order += 1
-        self.sealed = Known(seal, self.order)
+        self.sealed = Known(seal, self.order, at)
         self.known.append(self.sealed)
         self.failed = ""
         return self.sealed
@@ -113,14 +135,14 @@ class Way:
         """The note of this seal, or None when it was never (or too long ago) reported."""
         return next((known for known in reversed(self.known) if same(known.seal, seal)), None)
 
-    def restart_from(self, restored: Seal | None) -> None:
+    def restart_from(self, restored: Seal | None, at: float) -> None:
         """Forget what was before: the store decided what the job goes on from."""
         self.known.clear()
         self.sealed = self.committed = self.waiting = self.flight = None
         self.failed = ""
         self.saved_at = None
         if restored is not None:
-            self.committed = self.learn(restored)
+            self.committed = self.learn(restored, at)
 
     @property
     def uncommitted(self) -> bool:
@@ -190,6 +212,9 @@ class Job:
         crashes: in a row without a new committed step.
         fruitless: ends of attempts without a new committed step, whatever their reason.
         linger_until: files of a program without the client may still be found until then.
+        meter: its uploads, measured.
+        pace: the cap on them, None for none.
+        paced: there ever was one, so a replicator that connects must be told.
     """
 
     name: str
@@ -214,6 +239,9 @@ class Job:
     running_since: float = 0.0
     exited_at: float = 0.0
     linger_until: float = NOW
+    meter: Meter = field(default_factory=Meter)
+    pace: float | None = None
+    paced: bool = False
 
     @property
     def alive(self) -> bool:

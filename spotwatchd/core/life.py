@@ -7,7 +7,7 @@ decided by the rules (rules.py), so that a lost answer or a reconnect needs no s
 from __future__ import annotations
 
 from spotwatchd.core import policy, saving, settle
-from spotwatchd.core.actions import Start
+from spotwatchd.core.actions import Pace, Start
 from spotwatchd.core.drain import Drain
 from spotwatchd.core.events import (
     JobAdded,
@@ -73,6 +73,9 @@ def on_replicator_up(turn: Turn, job: Job, event: Up) -> None:
         hold.last_generation = event.generation
     elif job.life is Life.WAITING:
         saving.drop(turn, job, "the lease is not held")
+    if job.paced or event.generation is not None:
+        # What cap it has is not known: it may be of an earlier life of the daemon.
+        turn.do(Pace(job.name, job.pace))
     if event.committed is not None:
         saving.note_committed(turn, job, event.committed)
     if event.sealed is not None:
@@ -85,6 +88,7 @@ def on_replicator_down(_turn: Turn, job: Job, _event: Down) -> None:
     """Whatever was outstanding will be issued again once it is back."""
     job.hold.linked = False
     job.hold.take = job.hold.release = None
+    job.meter.restart()
     saving.forget_number(job)
 
 
@@ -130,7 +134,7 @@ def _over_elsewhere(turn: Turn, job: Job, ended: str) -> None:
 
 
 def _begin(turn: Turn, job: Job, event: Taken) -> None:
-    job.way.restart_from(event.restored)
+    job.way.restart_from(event.restored, turn.now)
     job.crashes = event.crashes
     job.base = event.restored.step if event.restored else -1
     job.told = 0

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spotwatchd.core import events as e
-from spotwatchd.core import life, notice, saving, settle
+from spotwatchd.core import life, measuring, notice, saving, settle
 from spotwatchd.core.actions import Action
 from spotwatchd.core.job import Job
 from spotwatchd.core.rules import MACHINE_RULES, RULES
@@ -96,6 +96,8 @@ JOB_HANDLERS: dict[type, Callable[[Turn, Job, Any], None]] = {
     e.StopRequested: life.on_stop_requested,
     e.Uploaded: saving.on_uploaded,
     e.UploadFailed: saving.on_push_failed,
+    e.Progress: measuring.on_progress,
+    e.Growing: measuring.on_growing,
     e.Committed: saving.on_committed,
     e.CommitFailed: saving.on_push_failed,
 }

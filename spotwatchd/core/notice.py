@@ -52,6 +52,7 @@ def _open(turn: Turn, notice: Notice, deadline: float) -> None:
     drain.jobs = {job.name: None for job in concerned}
     drain.showing = {notice.source}
     drain.belongs((notice.source, notice.key))
+    turn.world.link.begin()
     turn.do(DrainOpened(drain.number, notice, tuple(drain.jobs)))
     for job in concerned:
         _hurry(job)

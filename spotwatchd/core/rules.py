@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spotwatchd.core import cadence, life, saving, settle
+from spotwatchd.core import cadence, life, pacing, saving, settle
 from spotwatchd.core.actions import Release, Stop, Take
 from spotwatchd.core.job import NOW, Job
 from spotwatchd.core.turn import Turn, World
@@ -243,6 +243,7 @@ class MachineRule:
 
 
 MACHINE_RULES: tuple[MachineRule, ...] = (
+    MachineRule(pacing.replan_at, pacing.replan),
     MachineRule(settle.close_at, settle.close),
     MachineRule(settle.undrain_at, settle.undrain),
 )

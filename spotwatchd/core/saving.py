@@ -18,6 +18,8 @@ from spotwatchd.core.policy import backoff
 from spotwatchd.core.turn import Turn
 from spotwatchd.core.words import Life, Outcome, Saving, Seal
 
+_MEASURABLE = 0.05  # seconds: a shorter upload is mostly waiting for answers
+
 
 def ask(turn: Turn, job: Job, cause: str) -> None:
     """Publish a new ask; it replaces the open one."""
@@ -72,7 +74,7 @@ def on_sealed(turn: Turn, job: Job, event: Sealed) -> None:
 
 def _take_new(turn: Turn, job: Job, event: Sealed) -> None:
     before = job.way.ask
-    known = job.way.learn(event.seal)
+    known = job.way.learn(event.seal, turn.now - max(0.0, event.flush_seconds or 0.0))
     job.way.saved_at = turn.now
     job.linger_until = NOW
     if event.flush_seconds is not None:
@@ -82,7 +84,7 @@ def _take_new(turn: Turn, job: Job, event: Sealed) -> None:
     if before is None or not before.leave:
         _note_spared(job, event.ask)
     cause = before.cause if before is not None and before.answered == known.order else "own"
-    enqueue(turn, job, Flight(known, cause))
+    enqueue(job, Flight(known, cause, early=job.meter.sealed()))
 
 
 def _note_spared(job: Job, number: int) -> None:
@@ -101,9 +103,9 @@ def offer(turn: Turn, job: Job, seal: Seal) -> None:
     It may be older than the ask.
     """
     if job.way.find(seal) is None and seal.step > _newest_step(job) and accepts_seals(job):
-        known = job.way.learn(seal)
+        known = job.way.learn(seal, turn.now)
         _shift(job)
-        enqueue(turn, job, Flight(known, "own"))
+        enqueue(job, Flight(known, "own"))
 
 
 def _shift(job: Job) -> None:
@@ -165,22 +167,41 @@ def _mark_answered(turn: Turn, job: Job, opened: OpenAsk, known: Known, event: S
         job.way.costs.append(turn.now - opened.at)
 
 
-def enqueue(turn: Turn, job: Job, new: Flight) -> None:
-    """Send a new seal on its way, or let it wait behind the one that is under way."""
+def enqueue(job: Job, new: Flight) -> None:
+    """Send a new seal on its way, or let it wait behind the one that is under way.
+
+    Which of the two is better is decided by pacing.py.
+    """
     way = job.way
     if way.flight is None:
         way.flight = new
         job.save("sealed")
         return
     way.waiting = new
-    if job.saving is Saving.UPLOADING and not _keep_older(turn, job, way.flight):
-        _cancel(turn, job, way.flight)
-        _end(job, "dropped")
 
 
-def _keep_older(turn: Turn, job: Job, flight: Flight) -> bool:
-    if flight.no is None:
-        return False
+def overtake(turn: Turn, job: Job, flight: Flight) -> None:
+    """The newer checkpoint that waits takes the place of the one under way."""
+    _cancel(turn, job, flight)
+    _end(job, "dropped")
+
+
+def rest(turn: Turn, job: Job, flight: Flight) -> None:
+    """Stop the upload for now; without another word it goes on after the deadline."""
+    if flight.no is not None and job.saving is Saving.UPLOADING:
+        _cancel(turn, job, flight)
+        flight.no, flight.resting, flight.retry_at = None, True, turn.drain.deadline
+        job.save("again")
+
+
+def go_on(flight: Flight) -> None:
+    """An upload that was stopped for now is wanted again."""
+    if flight.resting:
+        flight.resting, flight.retry_at = False, NOW
+
+
+def keep_older(turn: Turn, job: Job, flight: Flight) -> bool:
+    """Whether the upload under way goes on, as far as its duration alone can tell."""
     typical = statistics.median(job.way.seconds) if job.way.seconds else None
     left = turn.world.left(turn.now)
     return budget.keep_older(turn.now - flight.since, typical, left)
@@ -225,7 +246,20 @@ def push(turn: Turn, job: Job, flight: Flight) -> None:
     """Issue the upload."""
     flight.no = turn.next_number()
     flight.since = turn.now
+    flight.sent = flight.size = None
+    flight.resting = False
+    job.meter.begin(turn.now)
+    _note_company(turn, job, flight)
     turn.do(Upload(job.name, flight.no, flight.known.seal, flight.cause, turn.deadline()))
+
+
+def _note_company(turn: Turn, job: Job, flight: Flight) -> None:
+    """Uploads that share the link say nothing of what one alone can do."""
+    flight.alone = job.pace is None
+    for other in turn.world.jobs.values():
+        beside = other.way.flight
+        if other is not job and beside is not None and other.saving is Saving.UPLOADING:
+            flight.alone = beside.alone = False
 
 
 def on_uploaded(turn: Turn, job: Job, event: Uploaded) -> None:
@@ -233,9 +267,19 @@ def on_uploaded(turn: Turn, job: Job, event: Uploaded) -> None:
     flight = job.way.flight
     if flight is None or flight.no != event.no or job.saving is not Saving.UPLOADING:
         return
-    job.way.seconds.append(event.seconds)
+    _measure(turn, job, flight, event)
     job.save("uploaded")
     turn.do(Commit(job.name, event.no, flight.known.seal, flight.cause, turn.deadline()))
+
+
+def _measure(turn: Turn, job: Job, flight: Flight, event: Uploaded) -> None:
+    """Figures for the budget: how long, how many bytes, how fast."""
+    way, sent = job.way, event.size if event.sent is None else event.sent
+    flight.uploaded_at = turn.now
+    way.seconds.append(event.seconds)
+    way.sizes.append(float(min(event.size, sent + flight.early)))
+    if flight.alone and event.seconds >= _MEASURABLE:
+        way.rates.append(sent / event.seconds)
 
 
 def on_push_failed(turn: Turn, job: Job, event: UploadFailed | CommitFailed) -> None:
@@ -273,6 +317,8 @@ def on_committed(turn: Turn, job: Job, event: Committed) -> None:
         turn.report("commit_of_older_life", job.name, step=event.seal.step)
         return
     flight = job.way.flight
+    if flight is not None and flight.no == event.no and job.saving is Saving.COMMITTING:
+        job.way.commits.append(turn.now - flight.uploaded_at)
     note_committed(turn, job, event.seal, event.no)
     if flight is not None and flight is job.way.flight and flight.no == event.no:
         _end(job, "committed")  # the replicator speaks of another seal than it was told
@@ -281,7 +327,7 @@ def on_committed(turn: Turn, job: Job, event: Committed) -> None:
 def note_committed(turn: Turn, job: Job, seal: Seal, no: int | None = None) -> None:
     """Note that the store has ``seal``, by action ``no``, and all that follows from it."""
     way = job.way
-    known = way.find(seal) or _learn_late(job, seal)
+    known = way.find(seal) or _learn_late(turn, job, seal)
     if known is None or (way.committed is not None and known.order <= way.committed.order):
         return
     way.committed = known
@@ -295,11 +341,11 @@ def note_committed(turn: Turn, job: Job, seal: Seal, no: int | None = None) -> N
     close_answered(turn, job)
 
 
-def _learn_late(job: Job, seal: Seal) -> Known | None:
+def _learn_late(turn: Turn, job: Job, seal: Seal) -> Known | None:
     """A committed seal that nobody reported sealed (a replicator worked without us)."""
     if seal.step <= _newest_step(job):
         return None
-    known = job.way.learn(seal)
+    known = job.way.learn(seal, turn.now)
     _shift(job)
     return known
 

@@ -17,6 +17,7 @@ class CoreSettings:
         min_interval: no two background saves closer than this, whatever they cost.
         max_interval: nor further apart: nobody wants to lose more than half an hour.
         assumed_cost: of one save while none was measured.
+        assumed_commit: seconds from the last byte to the store's word while none was measured.
         stop_grace: SIGTERM to SIGKILL.
         exit_wait: what a saved job gets to leave by itself before it is stopped.
         stop_wait: how long a job may take to save when a person stops it.
@@ -40,6 +41,7 @@ class CoreSettings:
     min_interval: float = 10.0
     max_interval: float = 1800.0
     assumed_cost: float = 5.0
+    assumed_commit: float = 0.5
     stop_grace: float = 30.0
     exit_wait: float = 2.0
     stop_wait: float = 60.0

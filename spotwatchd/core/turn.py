@@ -5,9 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spotwatchd.core.actions import Action, Report
+from spotwatchd.core.budget import Plan
 from spotwatchd.core.drain import Drain
 from spotwatchd.core.job import Job
 from spotwatchd.core.settings import CoreSettings
+from spotwatchd.core.traffic import Link
+
+
+@dataclass
+class Course:
+    """What the budget decided in the drain that is open.
+
+    Attributes:
+        plan: the newest, None without a drain or while too little is known.
+        seen: what it was made from, to see that something changed.
+        stale: figures changed that it does not know.
+        at: when it was made.
+        told: what people were told of each job, to tell only news.
+    """
+
+    plan: Plan | None = None
+    seen: object = None
+    stale: bool = False
+    at: float = 0.0
+    told: dict[str, list[object]] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """No drain."""
+        self.plan, self.seen, self.stale = None, None, False
+        self.told.clear()
 
 
 @dataclass
@@ -15,6 +41,8 @@ class World:
     """Everything the core remembers.
 
     Attributes:
+        link: what is measured of the network.
+        course: what the budget decided.
         hint_until: hints before this time repeat one that was followed.
     """
 
@@ -22,6 +50,8 @@ class World:
     number: int
     jobs: dict[str, Job] = field(default_factory=dict)
     drain: Drain = field(default_factory=Drain)
+    link: Link = field(default_factory=Link)
+    course: Course = field(default_factory=Course)
     hint_until: float = 0.0
     hint_key: str | None = None
 

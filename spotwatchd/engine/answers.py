@@ -109,9 +109,25 @@ def _take_failed(house: House, record: Record, message: dict[str, Any]) -> None:
 
 def _uploaded(house: House, record: Record, message: dict[str, Any]) -> None:
     record.upload_bytes, record.upload_seconds = int(message["size"]), float(message["seconds"])
+    sent = message.get("sent")
     house.post(
-        ev.Uploaded(record.name, int(message["no"]), record.upload_bytes, record.upload_seconds)
+        ev.Uploaded(
+            record.name,
+            int(message["no"]),
+            record.upload_bytes,
+            record.upload_seconds,
+            None if sent is None else int(sent),
+        )
     )
+
+
+def _progress(house: House, record: Record, message: dict[str, Any]) -> None:
+    no, sent, size = int(message["no"]), int(message["sent"]), int(message["size"])
+    house.post(ev.Progress(record.name, no, sent, size))
+
+
+def _growing(house: House, record: Record, message: dict[str, Any]) -> None:
+    house.post(ev.Growing(record.name, int(message["sent"]), int(message["size"])))
 
 
 def _failed(kind: type[ev.UploadFailed | ev.CommitFailed]) -> Receiver:
@@ -181,6 +197,8 @@ _RECEIVERS = {
     "take_waiting": _take_waiting,
     "take_failed": _take_failed,
     "uploaded": _uploaded,
+    "progress": _progress,
+    "growing": _growing,
     "upload_failed": _failed(ev.UploadFailed),
     "committed": _committed,
     "commit_failed": _failed(ev.CommitFailed),

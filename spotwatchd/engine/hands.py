@@ -14,7 +14,7 @@ from typing import Any
 from spotwatchd.core import actions as do
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
-from spotwatchd.engine import text
+from spotwatchd.engine import decisions, text
 from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import SpotwatchError
@@ -67,6 +67,8 @@ class Hands:
                 self._stop(record, action)
             case do.JobSettled():
                 self._settled(record, action)
+            case do.Decided():
+                self._decided(record, action)
             case _:
                 self._command(record, action)
 
@@ -77,6 +79,8 @@ class Hands:
                 record.link.send({"do": "take", "no": action.no})
             case do.CancelUpload():
                 record.link.send({"do": "cancel", "no": action.no})
+            case do.Pace():
+                record.link.send({"do": "pace", "bytes_per_second": action.rate})
             case do.Upload():
                 self._upload(record, action)
             case do.Commit():
@@ -258,6 +262,11 @@ class Hands:
             return
         self._house.journal.post("drain", str(action.drain), None)
         self._house.log.info("this machine goes on", reason=action.reason)
+
+    def _decided(self, record: Record, action: do.Decided) -> None:
+        line = decisions.sentence(action)
+        self._house.receipts.decide(record.name, line)
+        self._house.tell(record, "decided", line)
 
     def _settled(self, record: Record, action: do.JobSettled) -> None:
         notice = self._notice

@@ -16,6 +16,7 @@ from spotwatchd.core.words import Notice
 from spotwatchd.engine.broadcast import wall_text
 
 Document = dict[str, Any]
+_DECISIONS = 8  # the receipt travels in head: it stays small
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Receipts:
             },
             "seen": now,
             "marks": [{"mark": "notice visible", "seconds": 0.0, "text": ""}],
+            "decisions": [],
             "outcome": None,
             "step": step,
             "lost_steps": None,
@@ -71,6 +73,17 @@ class Receipts:
         entry.document["marks"].append({"mark": mark, "seconds": seconds, "text": text})
         self._keep(entry.document["id"], entry.document)
         return seconds
+
+    def decide(self, job: str, line: str) -> None:
+        """Note what the budget decided for the job, with its figures."""
+        entry = self._open.get(job)
+        if entry is None or entry.document["outcome"] is not None:
+            return
+        decisions = entry.document.setdefault("decisions", [])
+        if isinstance(decisions, list) and len(decisions) < _DECISIONS:
+            seconds = round(time.time() - entry.seen, 3)
+            decisions.append({"seconds": seconds, "text": line})
+            self._keep(entry.document["id"], entry.document)
 
     def settle(self, action: JobSettled, spare: float, reached: int | None) -> None:
         """The drain is over for the job."""

@@ -258,7 +258,7 @@ def test_an_older_upload_is_cancelled_when_only_the_newer_one_fits() -> None:
     old = play.last(a.Upload)
     play.noticed(20)
     out = play.sealed(30)
-    assert out == [
+    assert [action for action in out if not isinstance(action, a.Decided)] == [
         a.CancelUpload("j", old.no),
         a.Upload("j", old.no + 2, seal(30), "notice", START + 20),
     ]
@@ -269,7 +269,7 @@ def test_an_older_upload_is_kept_when_both_fit() -> None:
     play = with_measured_uploads(15.0)
     play.sealed(20, ask=0)
     play.noticed(100)
-    assert play.sealed(30) == []
+    assert not of(a.CancelUpload, play.sealed(30))
     play.uploaded()
     (upload,) = of(a.Upload, play.committed())
     assert upload.seal == seal(30)

@@ -75,7 +75,7 @@ def test_an_adopted_job_is_not_started_again_and_keeps_the_lease_it_has() -> Non
     """After a restart of the daemon the replicator still holds the lease."""
     play = Play()
     play.send(e.JobAdded("j", JobPolicy(), running=True, attempt=3, asked=7))
-    assert play.send(e.ReplicatorUp("j", 5, seal(10), seal(10))) == []
+    assert play.send(e.ReplicatorUp("j", 5, seal(10), seal(10))) == [a.Pace("j", None)]
     assert (play.view().life, play.view().generation) == (Life.RUNNING, 5)
     assert of(a.Ask, play.until(10))[0].number == 8
 

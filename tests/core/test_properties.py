@@ -196,6 +196,29 @@ class HostileWorld(RuleBasedStateMachine):
         if told and view:
             self.send(e.Sealed(job, told[max(0, len(told) - back)], view.asked if ask else 0))
 
+    @rule(job=jobs, back=rarely, part=st.integers(0, 4), size=st.sampled_from([100, 9000]))
+    def progress(self, job: str, back: bool, part: int, size: int) -> None:
+        """An upload reports how far it is, or one of before does so late."""
+        uploads = [x for x in self.pending if isinstance(x, a.Upload) and x.job == job]
+        if uploads:
+            upload = uploads[0 if back else -1]
+            self.send(e.Progress(job, upload.no, part * size // 4, size))
+
+    @rule(speed=st.sampled_from([5, 40]))
+    def race(self, speed: int) -> None:
+        """All uploads report for two seconds, as on any day: the link becomes known."""
+        for turn in range(4):
+            for job in JOBS:
+                uploads = [x for x in self.pending if isinstance(x, a.Upload) and x.job == job]
+                if uploads:
+                    self.send(e.Progress(job, uploads[-1].no, turn * speed, 9000))
+            self.until(self.now + 0.5)
+
+    @rule(job=jobs, part=st.integers(0, 4), size=st.sampled_from([0, 100, 9000]))
+    def growing(self, job: str, part: int, size: int) -> None:
+        """A checkpoint is sent while it is written."""
+        self.send(e.Growing(job, part * size // 4, size))
+
     @rule(job=jobs)
     def join(self, job: str) -> None:
         """A process registers."""

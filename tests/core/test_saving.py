@@ -159,8 +159,7 @@ def test_a_sealed_checkpoint_on_disk_that_the_store_lacks_goes_up_at_reconnect()
     """The message about it was lost with the daemon."""
     play = Play()
     play.send(e.JobAdded("j", JobPolicy(), running=True, attempt=1))
-    (upload,) = play.send(e.ReplicatorUp("j", 1, seal(10), seal(20)))
-    assert isinstance(upload, a.Upload)
+    (upload,) = of(a.Upload, play.send(e.ReplicatorUp("j", 1, seal(10), seal(20))))
     assert (upload.seal, play.view().committed) == (seal(20), seal(10))
 
 
@@ -169,7 +168,7 @@ def test_what_the_replicator_committed_while_we_were_away_is_committed() -> None
     play = Play().running()
     play.sealed(10, ask=0)
     play.send(e.ReplicatorDown("j"))
-    assert play.send(e.ReplicatorUp("j", 1, seal(10), seal(10))) == []
+    assert play.send(e.ReplicatorUp("j", 1, seal(10), seal(10))) == [a.Pace("j", None)]
     assert (play.view().committed, play.view().saving) == (seal(10), Saving.IDLE)
 
 

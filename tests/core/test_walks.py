@@ -75,12 +75,24 @@ def _invent(world: HostileWorld, rng: random.Random) -> None:
     world.invent(job=_job(rng), no=rng.randrange(520), which=rng.randrange(6))
 
 
+def _progress(world: HostileWorld, rng: random.Random) -> None:
+    size, back = rng.choice([100, 9000]), rng.random() < 0.1
+    world.progress(job=_job(rng), back=back, part=rng.randrange(5), size=size)
+
+
+def _growing(world: HostileWorld, rng: random.Random) -> None:
+    world.growing(job=_job(rng), part=rng.randrange(5), size=rng.choice([0, 100, 9000]))
+
+
 WEIGHTED: list[tuple[int, Step]] = [
     (12, _complete),
     (8, _save),
     (8, lambda world, rng: world.wait(passed=rng.choice([0.1, 0.5, 1.0, 2.0, 5.0, 12.0]))),
     (1, lambda world, rng: world.wait(passed=rng.choice([31.0, 130.0, 500.0]))),
     (4, _connect),
+    (4, _progress),
+    (3, lambda world, rng: world.race(speed=rng.choice([5, 40]))),
+    (2, _growing),
     (3, _exit),
     (3, _add),
     (3, _notice),

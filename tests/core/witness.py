@@ -46,6 +46,8 @@ class Trace:
     upload: a.Upload | None = None
     newest: dict[type, int] = field(default_factory=dict)
     answered: set[tuple[type, int]] = field(default_factory=set)
+    pace: float | None = None
+    speaks: bool = False
     facts: list[Seal] = field(default_factory=list)
     sealed: list[Seal] = field(default_factory=list)
 
@@ -77,6 +79,7 @@ class Witness:
         self._see_event(event, before.life if before else None)
         for action in out:
             self._see_action(action, now)
+        self._pace_is_known(event, out)
         if name and before:
             self._committed_is_a_fact(name, before)
         self._timers(now)
@@ -149,6 +152,8 @@ class Witness:
                 trace.alive = trace.fenced = False
             case e.Sealed():
                 trace.sealed.append(event.seal)
+            case e.Progress() | e.Growing():
+                trace.speaks = True
             case e.Uploaded() if trace.upload and event.no == trace.upload.no:
                 trace.uploaded.add(event.no)
             case e.UploadFailed() if event.no not in trace.uploaded:
@@ -226,6 +231,8 @@ class Witness:
                 assert trace.upload is not None, "cancels nothing"
                 assert trace.upload.no == action.no, "cancels what is not on"
                 trace.upload = None
+            case a.Pace():
+                self._pace(action)
             case a.Commit():
                 self._commit(action)
             case _:
@@ -276,6 +283,22 @@ class Witness:
         assert trace.upload is None, "two uploads at a time"
         assert upload.deadline is None or upload.deadline > now, "a deadline that is past"
         trace.upload = upload
+
+    def _pace(self, pace: a.Pace) -> None:
+        trace = self._trace(pace.job)
+        if pace.rate is not None:
+            assert pace.rate >= 0
+            assert not self.closed, "an upload is held back outside a drain"
+            assert trace.speaks, "a cap for a replicator that may not know caps"
+        trace.pace = pace.rate
+
+    def _pace_is_known(self, event: e.Event, out: list[a.Action]) -> None:
+        """No cap outlives the drain, and who connects is told the cap that holds."""
+        if self.closed:
+            held = {job: trace.pace for job, trace in self.traces.items() if trace.pace is not None}
+            assert not held, f"held back after the drain: {held}"
+        if isinstance(event, e.ReplicatorUp) and self._trace(event.job).pace is not None:
+            assert any(isinstance(x, a.Pace) and x.job == event.job for x in out)
 
     def _commit(self, commit: a.Commit) -> None:
         trace = self._trace(commit.job)
