@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
 from spotwatchd.store import files, making, marker, versions
-from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece
+from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece, UploadGone
 from spotwatchd.store.checksum import CHUNK, crc64nvme
 from spotwatchd.store.keys import RESERVED_PREFIX, as_folder, check_document_key, check_key
 from spotwatchd.store.oserrors import local_chunks, store_errors
@@ -96,7 +96,10 @@ class DirectoryBackend:
         """See base.Backend."""
         with self._doing("put", check_key(key)):
             path = making.folder_of(self.root, key) / upload
-            crc = making.write_part(path, (number - 1) * self.part_size, piece, limits)
+            try:
+                crc = making.write_part(path, (number - 1) * self.part_size, piece, limits)
+            except FileNotFoundError as error:
+                raise self._gone(key) from error
         return Part(number, piece.size, crc, f"{crc:016x}")
 
     def finish(self, key: str, upload: str, parts: Sequence[Part], limits: Limits) -> None:
@@ -107,9 +110,12 @@ class DirectoryBackend:
         with self._doing("finish", check_key(key)):
             try:
                 making.finish(self.root, key, upload, sum(part.size for part in parts))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
                 if not making.is_there(self.root / key, parts):
-                    raise
+                    raise self._gone(key) from error
+
+    def _gone(self, key: str) -> UploadGone:
+        return UploadGone("the upload is gone", where=f"{self.url}/{key}")
 
     def _check_parts(self, key: str, parts: Sequence[Part]) -> None:
         whole = all(part.size == self.part_size for part in parts[:-1])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spotwatchd.errors import Damaged, StoreUnavailable
-from spotwatchd.store.base import Part, Piece
+from spotwatchd.errors import Damaged
+from spotwatchd.store.base import Part, Piece, UploadGone
 from spotwatchd.store.checksum import crc64nvme, crc64nvme_of_chunks, crc64nvme_of_file
 from spotwatchd.store.directory import PART_SIZE, DirectoryBackend
 from spotwatchd.store.patience import Cancelled, Patience
@@ -107,7 +107,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(
         directory.abort(KEY, token)
     assert uploads_left(directory) == []
     assert not (directory.root / "job").exists()
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(UploadGone):
         send(directory, source, upload, 100)
 
 
@@ -120,7 +120,7 @@ def test_finishing_twice_is_a_success_only_for_the_same_bytes(
     directory.finish(KEY, upload, parts, LIMITS)
     directory.finish(KEY, upload, parts, LIMITS)
     other = Part(1, 100, crc64nvme(b"a" * 100), "")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(UploadGone):
         directory.finish(KEY, upload, [other], LIMITS)
 
 
