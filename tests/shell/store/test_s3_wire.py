@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
 import subprocess
 import threading
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from spotwatchd.errors import Damaged, StoreDenied, StoreUnavailable
+from spotwatchd.rehearsal.machine import wait_for
 from spotwatchd.store.base import Backend, Piece
 from spotwatchd.store.checksum import crc64nvme, to_base64
 from spotwatchd.store.open import open_backend
@@ -109,10 +112,10 @@ def test_connections_are_kept_and_warm_ones_are_used(opened: Open, piece: Piece)
     with Scripted(good) as server:
         store = opened(server)
         warm(store, Patience())
-        before = len(server.peers)
+        wait_for(lambda: len(server.peers) == StoreOptions().threads, "connections", 20)
         part(store, piece)
         part(store, piece)
-        assert before == len(server.peers) == StoreOptions().threads
+        assert len(server.peers) == StoreOptions().threads
         assert sum(len(peer.heads) for peer in server.peers) == 2
 
 
@@ -147,7 +150,10 @@ def test_a_connection_that_dies_under_a_request_costs_no_try(opened: Open, piece
 
 
 def test_a_new_connection_that_dies_is_a_failed_try(opened: Open, piece: Piece) -> None:
-    with Scripted(lambda peer: peer.request() and None) as server:
+    def script(peer: Peer) -> None:
+        peer.request()
+
+    with Scripted(script) as server:
         with pytest.raises(StoreUnavailable, match="UploadPart got no answer"):
             part(opened(server), piece)
         assert len(server.peers) == 1
@@ -179,10 +185,13 @@ def test_silence_ends_a_try(opened: Open, piece: Piece, reads: bool) -> None:
         part(opened(server), piece)
 
 
+def cancel_after(event: threading.Event, limits: Patience) -> None:
+    event.wait(20)
+    limits.cancelled.set()
+
+
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
-def test_a_send_ends_in_its_middle(
-    aws_environment: StoreOptions, piece: Piece, how: str
-) -> None:
+def test_a_send_ends_in_its_middle(aws_environment: StoreOptions, piece: Piece, how: str) -> None:
     """Nobody reads, and the silence allowed is longer than the test."""
     read = threading.Event()
 
@@ -196,7 +205,7 @@ def test_a_send_ends_in_its_middle(
         store = open_backend(f"s3://bucket/p?endpoint={server.endpoint}", options)
         limits = Patience(boottime() + 1 if how == "deadline" else None)
         if how == "cancel":
-            threading.Thread(target=lambda: (read.wait(20), limits.cancelled.set())).start()
+            threading.Thread(target=lambda: cancel_after(read, limits)).start()
         with pytest.raises(Cancelled if how == "cancel" else OutOfTime):
             part(store, piece, limits)
 
@@ -215,9 +224,7 @@ def test_a_send_ends_in_its_middle(
     ],
     ids=["half", "other", "length", "huge", "chunk", "endless", "no tag", "error inside"],
 )
-def test_an_answer_that_is_none_is_a_failed_try(
-    opened: Open, piece: Piece, answer: bytes
-) -> None:
+def test_an_answer_that_is_none_is_a_failed_try(opened: Open, piece: Piece, answer: bytes) -> None:
     with Scripted(says(answer)) as server, pytest.raises(StoreUnavailable):
         part(opened(server), piece)
 
@@ -226,7 +233,7 @@ def test_an_answer_that_is_none_is_a_failed_try(
     "answer",
     [
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
-        b'HTTP/1.1 200 OK\r\netag:tag\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
+        b"HTTP/1.1 200 OK\r\netag:tag\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         b'HTTP/1.0 200 OK\r\nETag: "tag"\r\n\r\n',
     ],
     ids=["interim", "chunked", "old"],
@@ -240,9 +247,7 @@ def test_what_http_allows_is_understood(opened: Open, piece: Piece, answer: byte
     ("status", "code"),
     [(500, "InternalError"), (503, "SlowDown"), (400, "BadDigest"), (400, "RequestTimeout")],
 )
-def test_what_may_pass_is_a_failed_try(
-    opened: Open, piece: Piece, status: int, code: str
-) -> None:
+def test_what_may_pass_is_a_failed_try(opened: Open, piece: Piece, status: int, code: str) -> None:
     with (
         Scripted(says(refusal(status, code))) as server,
         pytest.raises(StoreUnavailable, match=code),
@@ -296,13 +301,19 @@ def test_credentials_that_expire_are_read_anew(
     opened: Open, piece: Piece, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody has renewed them in the meantime: the same try succeeds."""
-    with Scripted(says(refusal(400, "ExpiredToken")), good) as server:
+
+    def expires(peer: Peer) -> None:
+        peer.request()
+        peer.say(OK)
+        says(refusal(400, "ExpiredToken"))(peer)
+
+    with Scripted(expires, good) as server:
         store = opened(server)
-        warm(store, Patience())
+        part(store, piece)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "renewed")
         part(store, piece)
         keys = [head for peer in server.peers for head in peer.heads]
-    assert ["Credential=renewed/" in head for head in keys] == [False, True]
+    assert ["Credential=renewed/" in head for head in keys] == [False, False, True]
 
 
 def test_expired_credentials_may_be_renewed_later(opened: Open, piece: Piece) -> None:
@@ -328,3 +339,154 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, check=True, capture_output=True)
     (folder / "both").write_text((folder / "key").read_text() + (folder / "cert").read_text())
     return folder / "both"
+
+
+@pytest.fixture
+def secure(certificate: Path) -> ssl.SSLContext:
+    """The server's side of it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_tls_with_a_certificate_of_ones_own(
+    opened: Open,
+    piece: Piece,
+    certificate: Path,
+    secure: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What AWS_CA_BUNDLE names is trusted; the bytes arrive, and connections are kept."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    bodies: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        while True:
+            bodies.append(peer.request())
+            peer.say(OK)
+
+    with Scripted(script, tls=secure) as server:
+        store = opened(server)
+        part(store, piece)
+        part(store, piece)
+        assert len(server.peers) == 1
+    assert bodies == [BODY, BODY]
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    opened: Open, piece: Piece, secure: ssl.SSLContext
+) -> None:
+    with (
+        Scripted(good, tls=secure) as server,
+        pytest.raises(StoreDenied, match="not trusted") as refused,
+    ):
+        part(opened(server), piece)
+    assert "AWS_CA_BUNDLE" in refused.value.remedy
+
+
+def test_silence_over_tls_ends_a_try(
+    opened: Open,
+    piece: Piece,
+    certificate: Path,
+    secure: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.stay()
+
+    with Scripted(script, tls=secure) as server:
+        store = opened(server)
+        with pytest.raises(StoreUnavailable, match="silent for"):
+            part(store, piece)
+
+
+def test_a_proxy_is_used_where_one_is_configured(
+    aws_environment: StoreOptions, piece: Piece, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then bytes go through the S3 library, which knows the way; parts and ranges alike."""
+
+    def proxy(peer: Peer) -> None:
+        assert peer.request() == BODY
+        peer.say(OK)
+
+    def ranged(peer: Peer) -> None:
+        peer.head()
+        peer.say(b'HTTP/1.1 206 P\r\nETag: "t"\r\nContent-Length: 3\r\n\r\nabc')
+
+    with Scripted(proxy, ranged) as server:
+        monkeypatch.setenv("http_proxy", server.endpoint)
+        store = open_backend("s3://bucket/p?endpoint=http://store.example", aws_environment)
+        part(store, piece)
+        got = bytearray()
+        store.fetch("job/a/x", 5, 3, got.extend, Patience())
+        heads = [peer.heads[0] for peer in server.peers]
+    assert heads[0].startswith("PUT http://store.example/bucket/p/job/a/x?")
+    assert "range: bytes=5-7" in heads[1].lower()
+    assert got == b"abc"
+
+
+# ---------------------------------------------------------------------- ranges
+
+
+def ranges(body: bytes) -> Callable[[Peer], None]:
+    """Serves ranges of ``body`` for ever."""
+
+    def script(peer: Peer) -> None:
+        while found := re.search(r"bytes=(\d+)-(\d+)", peer.head()):
+            part = body[int(found[1]) : int(found[2]) + 1]
+            peer.say(b"HTTP/1.1 206 P\r\nContent-Length: %d\r\n\r\n" % len(part) + part)
+
+    return script
+
+
+def test_a_range_arrives_in_order(opened: Open) -> None:
+    got = bytearray()
+    with Scripted(ranges(BODY)) as server:
+        store = opened(server)
+        store.fetch("job/a/x", 1000, 2 * MIB + 1, got.extend, Patience())
+        store.fetch("job/a/x", 0, 1, got.extend, Patience())
+        store.fetch("job/a/x", 7, 0, got.extend, Patience())
+        assert len(server.peers) == 1
+    assert got == BODY[1000 : 1000 + 2 * MIB + 1] + BODY[:1]
+
+
+def test_a_server_without_ranges_is_read_up_to_the_range(opened: Open) -> None:
+    got = bytearray()
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+    with Scripted(says(whole)) as server:
+        opened(server).fetch("job/a/x", MIB + 5, MIB, got.extend, Patience())
+    assert got == BODY[MIB + 5 : 2 * MIB + 5]
+
+
+def test_an_object_that_is_too_short(opened: Open) -> None:
+    with Scripted(ranges(BODY)) as server, pytest.raises(Damaged, match="shorter"):
+        opened(server).fetch("job/a/x", len(BODY) - 1, 2, lambda _: None, Patience())
+
+
+def test_an_answer_that_breaks_off(opened: Open) -> None:
+    """The sink has what came before."""
+    got = bytearray()
+    half = b"HTTP/1.1 206 P\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[: 2 * MIB]
+    with Scripted(says(half)) as server, pytest.raises(StoreUnavailable):
+        opened(server).fetch("job/a/x", 0, len(BODY), got.extend, Patience())
+    assert got == BODY[: 2 * MIB]
+
+
+def test_a_sink_that_fails_is_not_the_stores_fault(opened: Open) -> None:
+    def full(_: memoryview) -> None:
+        raise OSError(28, "no space left on device")
+
+    with Scripted(ranges(BODY)) as server, pytest.raises(OSError, match="no space"):
+        opened(server).fetch("job/a/x", 0, MIB, full, Patience())
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, KeyError), (416, Damaged)])
+def test_what_is_not_there_cannot_be_fetched(
+    opened: Open, status: int, kind: type[Exception]
+) -> None:
+    code = {404: "NoSuchKey", 416: "InvalidRange"}[status]
+    with Scripted(says(refusal(status, code))) as server, pytest.raises(kind):
+        opened(server).fetch("job/a/x", 0, MIB, lambda _: None, Patience())
