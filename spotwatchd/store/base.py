@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from spotwatchd.errors import StoreUnavailable
+
 
 @dataclass(frozen=True)
 class Document:
@@ -68,6 +70,10 @@ class Part:
     tag: str
 
 
+class UploadGone(StoreUnavailable):
+    """There is no such upload any more (somebody aborted it): begin anew."""
+
+
 class Limits(Protocol):
     """How long and how fast one operation may go on. See patience.Patience."""
 
@@ -102,12 +108,6 @@ class Backend(Protocol):
         reads back and looks for its own nonce or id.
         """
 
-    def put(self, key: str, path: Path, size: int, crc64nvme: int, *, timeout: float) -> None:
-        """Upload a file under a unique key; returns only when the store has verified it.
-
-        Raises Damaged when the local bytes no longer have this size and checksum.
-        """
-
     # An object in the making: parts in any order, from many threads, nothing visible before
     # ``finish``. Each of these is one try: whoever schedules them (shipping.py) tries again.
 
@@ -120,14 +120,14 @@ class Backend(Protocol):
         """Send a part; again replaces it. The checksum is of the bytes as they were sent.
 
         Raises Damaged when the file is shorter than the piece; StoreUnavailable also when the
-        bytes changed between being summed and being sent.
+        bytes changed between being summed and being sent; UploadGone.
         """
 
     def finish(self, key: str, upload: str, parts: Sequence[Part], limits: Limits) -> None:
         """Make the object of the parts 1 to N; returns only when the store has verified it.
 
         An object that is there already with this size and checksum is a success: the answer
-        of an earlier try may have been lost.
+        of an earlier try may have been lost. Raises UploadGone.
         """
 
     def abort(self, key: str, upload: str) -> None:
