@@ -29,12 +29,17 @@ _SLOWEST_BYTES_PER_SECOND = 5e6
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file of a sealed checkpoint, and what tells whether it changes meanwhile."""
+    """A file of a sealed checkpoint, and what tells whether it changes meanwhile.
+
+    Attributes:
+        identity: device and inode, which it had before it was renamed, too.
+    """
 
     path: Path
     name: str
     size: int
     mtime_ns: int
+    identity: tuple[int, int] = (0, 0)
 
 
 def survey(root: Path, path: str) -> tuple[str, list[LocalFile]]:
@@ -68,7 +73,8 @@ def _local_file(path: Path, name: str) -> LocalFile:
             where=str(path),
             remedy="only plain files under plain names are stored",
         )
-    return LocalFile(path, name, found.st_size, found.st_mtime_ns)
+    identity = (found.st_dev, found.st_ino)
+    return LocalFile(path, name, found.st_size, found.st_mtime_ns, identity)
 
 
 def upload(

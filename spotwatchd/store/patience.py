@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from spotwatchd.errors import SpotwatchError, StoreUnavailable
+from spotwatchd.store.pace import Pace
 from spotwatchd.store.swap import boottime
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ class Patience:
         cancelled: set by another thread.
         trouble: told of each failure that is tried again.
         still: asked at each check; raises when there is no point in going on.
+        pace: how fast bytes may leave; None: at once.
+        sent: told of bytes as they leave (what is sent again counts again).
     """
 
     def __init__(
@@ -41,11 +44,15 @@ class Patience:
         cancelled: threading.Event | None = None,
         trouble: Callable[[StoreUnavailable], None] = lambda _: None,
         still: Callable[[], object] = lambda: None,
+        pace: Pace | None = None,
+        sent: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.deadline = deadline
         self.cancelled = cancelled or threading.Event()
         self.trouble = trouble
         self.still = still
+        self.pace = pace
+        self.sent = sent
 
     def check(self) -> None:
         """Raise Cancelled, OutOfTime, or what ``still`` raises, when it is time to stop."""
@@ -61,9 +68,12 @@ class Patience:
             return most
         return max(0.1, min(most, self.deadline - boottime()))
 
-    def spend(self, size: int) -> None:  # noqa: ARG002 - no cap yet
+    def spend(self, size: int) -> None:
         """Wait until ``size`` more bytes may be sent, then check."""
+        if self.pace is not None:
+            self.pace.spend(size, self.check)
         self.check()
+        self.sent(size)
 
     def pause(self, seconds: float) -> None:
         """Wait, then check."""
