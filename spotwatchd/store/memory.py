@@ -63,10 +63,10 @@ class Memory:
         """A lease is about to be asked for under ``token``. Raises OSError."""
         self._write(Remembered(generation, token, self._boot_id))
 
-    def next_sequence(self) -> int:
-        """A sequence number that was never used in this tenure. Raises OSError."""
+    def next_sequence(self, count: int = 1) -> int:
+        """``count`` numbers never used in this tenure; returns the highest. Raises OSError."""
         assert self.known is not None  # noqa: S101 - uploads begin under a tenure
-        self._write(replace(self.known, sequence=self.known.sequence + 1))
+        self._write(replace(self.known, sequence=self.known.sequence + count))
         return self.known.sequence
 
     def took(self, restored: Seal | None) -> None:

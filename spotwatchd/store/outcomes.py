@@ -8,6 +8,7 @@ from typing import Any
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.manifest import StoredFile
 from spotwatchd.core.words import Seal
+from spotwatchd.store.base import Part
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,34 @@ class Taken:
 
 
 @dataclass(frozen=True)
+class HeadStart:
+    """What the store has of a file before the file is sealed.
+
+    Attributes:
+        upload: the token of an unfinished upload.
+        parts: by number.
+    """
+
+    upload: str
+    parts: dict[int, Part]
+
+
+@dataclass(frozen=True)
 class Upload:
-    """A checkpoint whose bytes the store has acknowledged."""
+    """A checkpoint whose bytes the store has acknowledged.
+
+    Attributes:
+        base: the listed checkpoint through which the objects of earlier ones were found that
+            this one refers to; None: it refers to none.
+        sent: bytes that left this machine for it, before its seal and after.
+    """
 
     id: CheckpointId
     form: str
     files: tuple[StoredFile, ...]
     seconds: float
+    base: CheckpointId | None = None
+    sent: int = 0
 
     @property
     def size(self) -> int:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from spotwatchd.errors import SpotwatchError, StoreUnavailable
-from spotwatchd.store.pace import Pace
 from spotwatchd.store.swap import boottime
 
 T = TypeVar("T")
+Flow = Callable[[int, Callable[[], None]], None]
 
 # The first retry is quick because most failures are single ones; the longest pause bounds
 # how late a store that is back gets noticed.
@@ -34,8 +34,8 @@ class Patience:
         cancelled: set by another thread.
         trouble: told of each failure that is tried again.
         still: asked at each check; raises when there is no point in going on.
-        pace: how fast bytes may leave; None: at once.
-        sent: told of bytes as they leave (what is sent again counts again).
+        flow: told of bytes before they leave, and of ``check``: it may wait, and count. What
+            is sent again counts again.
     """
 
     def __init__(
@@ -44,15 +44,13 @@ class Patience:
         cancelled: threading.Event | None = None,
         trouble: Callable[[StoreUnavailable], None] = lambda _: None,
         still: Callable[[], object] = lambda: None,
-        pace: Pace | None = None,
-        sent: Callable[[int], None] = lambda _: None,
+        flow: Flow | None = None,
     ) -> None:
         self.deadline = deadline
         self.cancelled = cancelled or threading.Event()
         self.trouble = trouble
         self.still = still
-        self.pace = pace
-        self.sent = sent
+        self.flow = flow
 
     def check(self) -> None:
         """Raise Cancelled, OutOfTime, or what ``still`` raises, when it is time to stop."""
@@ -70,10 +68,9 @@ class Patience:
 
     def spend(self, size: int) -> None:
         """Wait until ``size`` more bytes may be sent, then check."""
-        if self.pace is not None:
-            self.pace.spend(size, self.check)
+        if self.flow is not None:
+            self.flow(size, self.check)
         self.check()
-        self.sent(size)
 
     def pause(self, seconds: float) -> None:
         """Wait, then check."""
