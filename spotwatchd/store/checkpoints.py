@@ -16,15 +16,10 @@ from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.manifest import Manifest, StoredFile, is_inside
 from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
 from spotwatchd.store.base import Backend
-from spotwatchd.store.checksum import crc64nvme_of_file
 from spotwatchd.store.layout import file_key, manifest_key
 from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.patience import Patience
-
-# A file has this long without a deadline: 10 minutes, and one second for each 5 MB (a slow
-# link of 40 Mbit/s).
-_PATIENCE_PER_FILE = 600.0
-_SLOWEST_BYTES_PER_SECOND = 5e6
+from spotwatchd.store.shipping import Outgoing, ship
 
 
 @dataclass(frozen=True)
@@ -87,22 +82,13 @@ def upload(
         OSError: a local file cannot be read.
         Cancelled, OutOfTime, StoreDenied.
     """
-    stored = []
-    for file in files:
-        limits.check()
-        size, crc = crc64nvme_of_file(file.path)
-        entry = StoredFile(file.name, size, crc)
-        _put(backend, file_key(job, checkpoint, file.name), file.path, entry, limits)
-        stored.append(entry)
+    outgoing = [
+        Outgoing(file_key(job, checkpoint, file.name), file.path, file.name, file.size)
+        for file in files
+    ]
+    shipped = ship(backend, outgoing, limits, trouble=limits.trouble)
     _check_unchanged(files)
-    return tuple(stored)
-
-
-def _put(backend: Backend, key: str, path: Path, entry: StoredFile, limits: Patience) -> None:
-    timeout = _PATIENCE_PER_FILE + entry.size / _SLOWEST_BYTES_PER_SECOND
-    limits.retry(
-        lambda: backend.put(key, path, entry.size, entry.crc64nvme, timeout=limits.left(timeout))
-    )
+    return tuple(StoredFile(one.name, one.size, one.crc64nvme) for one in shipped)
 
 
 def _check_unchanged(files: list[LocalFile]) -> None:
