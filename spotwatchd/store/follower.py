@@ -25,9 +25,10 @@ from spotwatchd.store.checkpoints import LocalFile
 from spotwatchd.store.drafts import Draft, GrowingFile, Identity, drafts, identity_of
 from spotwatchd.store.early import SMALLEST, EarlyCheckpoint, EarlyFile, send
 from spotwatchd.store.job_file import JobFile
-from spotwatchd.store.outcomes import HeadStart
+from spotwatchd.store.numbers import Numbers
 from spotwatchd.store.pace import Pace
 from spotwatchd.store.patience import Patience
+from spotwatchd.store.shipping import HeadStart
 from spotwatchd.store.swap import boottime
 
 # How often the directory is looked at: a listing of a few names when nothing is written.
@@ -48,17 +49,13 @@ _PART_SECONDS = 300.0
 class Owner(Protocol):
     """What the follower needs of custody.Custody."""
 
+    numbers: Numbers
+
     def reserve(self, step: int) -> CheckpointId:
         """An id for a checkpoint that is not sealed yet. Raises LeaseLost, OSError."""
 
-    def unreserve(self, checkpoint: CheckpointId) -> None:
-        """It will not be used."""
-
     def is_mine(self, checkpoint: CheckpointId) -> bool:
         """Whether it was reserved under the tenure that is held."""
-
-    def use(self, checkpoint: CheckpointId) -> bool:
-        """Use it for what is committed next; False: later ones were used already."""
 
 
 class Voice(Protocol):
@@ -198,7 +195,7 @@ class Follower:
 
     def _drop(self, known: EarlyCheckpoint) -> None:
         known.closed = True
-        self._owner.unreserve(known.checkpoint)
+        self._owner.numbers.unreserve(known.checkpoint)
         for file in known.files.values():
             self._give_up(file)
 
@@ -290,7 +287,9 @@ class Follower:
             self._await(known, check)
             del self._followed[known.identity]
             self._done.extend(file.found for file in known.files.values())
-            wanted = seal.step == known.checkpoint.step and self._owner.use(known.checkpoint)
+            wanted = seal.step == known.checkpoint.step and self._owner.numbers.use(
+                known.checkpoint
+            )
             starts = self._starts(known, files) if wanted else {}
             if not starts:
                 self._drop(known)

@@ -8,7 +8,6 @@ from typing import Any
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.manifest import StoredFile
 from spotwatchd.core.words import Seal
-from spotwatchd.store.base import Part
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,6 @@ class Taken:
     previous: str | None = None
     unannounced: bool = False
     uncommitted: bool = False
-
-
-@dataclass(frozen=True)
-class HeadStart:
-    """What the store has of a file before the file is sealed.
-
-    Attributes:
-        upload: the token of an unfinished upload.
-        parts: by number.
-    """
-
-    upload: str
-    parts: dict[int, Part]
 
 
 @dataclass(frozen=True)
