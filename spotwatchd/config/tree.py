@@ -147,7 +147,6 @@ class Checkpoint:
         None,
         "The most bytes a second that a job's checkpoints may take of the network while no "
         'interruption is near, e.g. "50MB". From a notice on there is no such limit.',
-        unit="bytes per second",
         example="none",
     )
 
