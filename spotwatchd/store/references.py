@@ -9,7 +9,7 @@ from spotwatchd.store.listing import read_manifest, stored_ids
 
 
 class References:
-    """Remembers manifests, which never change; one that is gone counts until its folder is."""
+    """Remembers manifests, which never change: until they are forgotten, or not listed any more."""
 
     def __init__(self, backend: Backend, job: str) -> None:
         self._backend = backend
@@ -29,6 +29,10 @@ class References:
                 if holder == checkpoint:
                     found[path] = found.get(path, frozenset()) | {other}
         return found
+
+    def forget(self, checkpoint: CheckpointId) -> None:
+        """Its manifest is about to go."""
+        self._known.pop(checkpoint, None)
 
     def _look(self) -> None:
         stored = stored_ids(self._backend, self._job)

@@ -147,10 +147,11 @@ class Sweeper:
     def _forget(self, stored: set[CheckpointId]) -> None:
         """Remember nothing of what the store does not show any more."""
         self._empty &= stored
+        there = stored - self._empty
         self._needed_by = {
             checkpoint: others
             for checkpoint, others in self._needed_by.items()
-            if checkpoint in stored and others & stored
+            if checkpoint in there and others & there
         }
 
     def _delete(self, tenure: Tenure, checkpoint: CheckpointId) -> bool:
@@ -164,6 +165,7 @@ class Sweeper:
         needed = self._references.to(checkpoint)
         if self._check(tenure, checkpoint) != before:
             return False  # head has moved on meanwhile: another time
+        self._references.forget(checkpoint)
         self._remove(prefix, {f"{prefix}/{path}" for path in needed})
         self._done(checkpoint, frozenset().union(*needed.values()))
         return True
