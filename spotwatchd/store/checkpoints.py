@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotwatchd.core.ids import CheckpointId
@@ -19,17 +19,25 @@ from spotwatchd.store.base import Backend
 from spotwatchd.store.layout import file_key, manifest_key
 from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.patience import Patience
-from spotwatchd.store.shipping import Outgoing, ship
+from spotwatchd.store.shipping import HeadStart, Outgoing, ship
+
+# Parts sent at once when nothing else matters.
+THREADS = 4
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file of a sealed checkpoint, and what tells whether it changes meanwhile."""
+    """A file of a sealed checkpoint, and what tells whether it changes meanwhile.
+
+    Attributes:
+        identity: device and inode, which it had before it was renamed, too.
+    """
 
     path: Path
     name: str
     size: int
     mtime_ns: int
+    identity: tuple[int, int] = (0, 0)
 
 
 def survey(root: Path, path: str) -> tuple[str, list[LocalFile]]:
@@ -63,11 +71,27 @@ def _local_file(path: Path, name: str) -> LocalFile:
             where=str(path),
             remedy="only plain files under plain names are stored",
         )
-    return LocalFile(path, name, found.st_size, found.st_mtime_ns)
+    identity = (found.st_dev, found.st_ino)
+    return LocalFile(path, name, found.st_size, found.st_mtime_ns, identity)
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """What is to be brought to the store.
+
+    Attributes:
+        checkpoint: below which id.
+        head_starts: what was sent before the seal, by name.
+    """
+
+    job: str
+    checkpoint: CheckpointId
+    files: list[LocalFile]
+    head_starts: Mapping[str, HeadStart] = field(default_factory=dict)
 
 
 def upload(
-    backend: Backend, job: str, checkpoint: CheckpointId, files: list[LocalFile], limits: Patience
+    backend: Backend, cargo: Cargo, limits: Patience, threads: int = THREADS
 ) -> tuple[StoredFile, ...]:
     """Bring the files to the store; returns them with checksums, each verified by the store.
 
@@ -77,11 +101,17 @@ def upload(
         Cancelled, OutOfTime, StoreDenied.
     """
     outgoing = [
-        Outgoing(file_key(job, checkpoint, file.name), file.path, file.name, file.size)
-        for file in files
+        Outgoing(
+            file_key(cargo.job, cargo.checkpoint, file.name),
+            file.path,
+            file.name,
+            file.size,
+            cargo.head_starts.get(file.name),
+        )
+        for file in cargo.files
     ]
-    shipped = ship(backend, outgoing, limits, trouble=limits.trouble)
-    _check_unchanged(files)
+    shipped = ship(backend, outgoing, limits, threads, trouble=limits.trouble)
+    _check_unchanged(cargo.files)
     return tuple(StoredFile(one.name, one.size, one.crc64nvme) for one in shipped)
 
 
