@@ -30,6 +30,11 @@ def crc64nvme(data: bytes, previous: int = 0) -> int:
     return int(checksums.crc64nvme(data, previous))
 
 
+def combine(first: int, second: int, size: int) -> int:
+    """The checksum of two runs of bytes joined; ``size`` is the second one's."""
+    return int(checksums.combine_crc64nvme(first, second, size))
+
+
 def crc64nvme_of_chunks(chunks: Iterable[bytes]) -> tuple[int, int]:
     """The size in bytes and the checksum of the chunks joined."""
     size = crc = 0
