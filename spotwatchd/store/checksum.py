@@ -25,7 +25,7 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def crc64nvme(data: bytes, previous: int = 0) -> int:
+def crc64nvme(data: bytes | memoryview, previous: int = 0) -> int:
     """The checksum of ``data``, or of what ``previous`` stands for followed by ``data``."""
     return int(checksums.crc64nvme(data, previous))
 
