@@ -81,7 +81,7 @@ def killed_restore(backend: Backend, wanted: CheckpointId, target: Path, at: int
 
         import threading
 
-        threading.setprofile(profile)  # type: ignore[arg-type]
+        threading.setprofile(profile)
         restore(backend, JOB, wanted, target, How(threads=1))
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
