@@ -87,8 +87,9 @@ def copy_known(
     Only files of which the other's manifest says that they are the same are read at all: the
     local disk may be slower than the store.
     """
-    known = set(manifest.files)
-    found = matching(root, [entry for entry in entries if entry in known], check)
+    known = {(file.path, file.size, file.crc64nvme) for file in manifest.files}
+    shared = [each for each in entries if (each.path, each.size, each.crc64nvme) in known]
+    found = matching(root, shared, check)
     return {path for path in found if _placed(_copy, root / path, target / path)}
 
 
