@@ -35,7 +35,7 @@ def joined(parts: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """The size and the checksum of parts joined, from theirs: (size, checksum) of each."""
     whole = crc = 0
     for size, one in parts:
-        crc = int(checksums.combine_crc64nvme(crc, one, size))
+        crc = combine(crc, one, size)
         whole += size
     return whole, crc
 
@@ -63,6 +63,11 @@ def crc64nvme_of_range(
         crc = crc64nvme(buffer[:got], crc)
         done += got
     return done, crc
+
+
+def combine(first: int, second: int, size: int) -> int:
+    """The checksum of two runs of bytes joined; ``size`` is the second one's."""
+    return int(checksums.combine_crc64nvme(first, second, size))
 
 
 def crc64nvme_of_chunks(chunks: Iterable[bytes]) -> tuple[int, int]:

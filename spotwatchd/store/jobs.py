@@ -14,7 +14,7 @@ from typing import Any
 from spotwatchd.core.fence import rebuild
 from spotwatchd.core.fields import VERSION
 from spotwatchd.core.head import ENDED, Head
-from spotwatchd.core.ids import is_job_name
+from spotwatchd.core.ids import CheckpointId, is_job_name
 from spotwatchd.core.retention import candidates
 from spotwatchd.core.spec import Spec, parse_spec
 from spotwatchd.errors import Conflict, Damaged, JobError, StoreError
@@ -22,6 +22,7 @@ from spotwatchd.store.base import Backend
 from spotwatchd.store.heads import read_head
 from spotwatchd.store.layout import spec_key
 from spotwatchd.store.listing import complete_manifests
+from spotwatchd.store.partial import give_up
 from spotwatchd.store.restore import RestoredCheckpoint, restore
 
 _ROUNDS = 5
@@ -146,8 +147,21 @@ def restore_to(
         )
     for entry in wanted[:-1]:
         with contextlib.suppress(Damaged):
-            return restore(backend, job, entry.id, directory)
-    return restore(backend, job, wanted[-1].id, directory)
+            return _restore_twice(backend, job, entry.id, directory)
+    return _restore_twice(backend, job, wanted[-1].id, directory)
+
+
+def _restore_twice(
+    backend: Backend, job: str, checkpoint: CheckpointId, directory: Path
+) -> RestoredCheckpoint:
+    """What is bad is bad twice: memory, cache and network make errors too."""
+    with contextlib.suppress(Damaged):
+        return restore(backend, job, checkpoint, directory)
+    try:
+        return restore(backend, job, checkpoint, directory)
+    except Damaged:
+        give_up(directory, checkpoint)
+        raise
 
 
 def _head_or_rebuilt(backend: Backend, job: str) -> Head:

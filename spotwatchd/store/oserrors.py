@@ -17,6 +17,11 @@ _NO_LINKS = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 _NOT_A_STORE = {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or somebody's share of it, has no room left."""
+    return error.errno in _FULL
+
+
 @contextlib.contextmanager
 def store_errors(operation: str, url: str, key: str, root: Path) -> Iterator[None]:
     """Turn OSError into StoreDenied where a person must act, else into StoreUnavailable."""

@@ -8,10 +8,12 @@ from typing import Protocol
 
 from spotwatchd.core import fence
 from spotwatchd.core.head import Head, Listed, Quarantined
+from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.lease import Tenure
 from spotwatchd.core.retention import candidates
 from spotwatchd.core.words import Seal
-from spotwatchd.errors import Damaged, SpotwatchError
+from spotwatchd.errors import Damaged, JobError, SpotwatchError
+from spotwatchd.store import partial, unsynced
 from spotwatchd.store.base import Backend
 from spotwatchd.store.heads import Heads
 from spotwatchd.store.listing import read_manifest
@@ -19,7 +21,8 @@ from spotwatchd.store.local import Local
 from spotwatchd.store.local_journal import LocalSeal, Reign
 from spotwatchd.store.local_scan import mark_of
 from spotwatchd.store.patience import Patience
-from spotwatchd.store.restore import RestoredCheckpoint, is_here, local_name, restore
+from spotwatchd.store.restore import How, RestoredCheckpoint, is_here, local_name, restore
+from spotwatchd.wire.seal import step_of
 
 
 class Tell(Protocol):
@@ -67,17 +70,25 @@ class Resuming:
 
         Raises OSError (local disk), StoreUnavailable, StoreDenied, LeaseLost, Cancelled.
         """
-        reign = Reign(tenure.generation, tenure.token)
+        unsynced.settle(self.local.directory, partial.this_boot(), self._not_on_disk)
         self.local.scan()
         own = self.local.usable(before)
         if own is not None:
-            return self._own(own, before, limits)
+            found: LocalSeal | None = self._own(own, before, limits)
+        else:
+            found = self._newest_good(tenure, limits, confirm)
+        partial.clear(self.local.directory)
+        return found
+
+    def _newest_good(
+        self, tenure: Tenure, limits: Patience, confirm: Callable[[], None]
+    ) -> LocalSeal | None:
         for entry in candidates(require(self.heads.head, self.job)):
             limits.check()
             found = self._restore(entry, tenure, limits, confirm)
             if found is not None:
                 self._report(found)
-                return self._placed(found, reign)
+                return self._placed(found, Reign(tenure.generation, tenure.token))
         self._report_nothing()
         return None
 
@@ -117,6 +128,7 @@ class Resuming:
         try:
             return self._read(entry, limits)
         except Damaged as error:
+            partial.give_up(self.local.directory, entry.id)
             bad = Quarantined(entry.id, f"{error.what} ({error.where})", now_text())
         limits.retry(
             lambda: self.heads.swap(
@@ -133,7 +145,32 @@ class Resuming:
         return None
 
     def _read(self, entry: Listed, limits: Patience) -> RestoredCheckpoint:
-        return limits.retry(lambda: restore(self.backend, self.job, entry.id, self.local.directory))
+        directory = self.local.directory
+        partial.clear(directory, keep=entry.id)
+        how = How(limits=limits, problem=self._not_on_disk, others=self._others(entry))
+        try:
+            return limits.retry(lambda: restore(self.backend, self.job, entry.id, directory, how))
+        except JobError as error:
+            self.tell.alarm(error)
+            raise
+
+    def _others(self, wanted: Listed) -> dict[str, CheckpointId]:
+        """The committed checkpoints on this disk, the newest first."""
+        found = {}
+        for entry in reversed(self.local.entries):
+            known = CheckpointId.find(entry.committed or "")
+            if known not in (None, wanted.id) and step_of(entry.seal.path) is not None:
+                found[entry.seal.path] = known
+        return found
+
+    def _not_on_disk(self, error: OSError) -> None:
+        self.tell.alarm(
+            JobError(
+                f"the restored checkpoint cannot be forced to disk: {error.strerror or error}",
+                where=str(self.local.directory),
+                remedy="look at the disk; after a power cut the checkpoint is fetched again",
+            )
+        )
 
     def _placed(self, found: RestoredCheckpoint, reign: Reign) -> LocalSeal:
         path = str(found.path.relative_to(self.local.directory))
@@ -151,10 +188,11 @@ class Resuming:
                     where=f"{self.backend.url}/{self.job}",
                 )
             )
-        how = (
-            "found on this disk" if found.local else f"restored from {self.backend.url}/{self.job}"
-        )
-        self.tell.said(f"step {found.step:,} {how}, verified, {found.seconds:.1f} s")
+        if found.local:
+            how = f"found on this disk, verified, {found.seconds:.1f} s"
+        else:
+            how = f"restored from {self.backend.url}/{self.job}, verified, {found.speed}"
+        self.tell.said(f"step {found.step:,} {how}")
 
     def _report_nothing(self) -> None:
         head = require(self.heads.head, self.job)
