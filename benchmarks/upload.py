@@ -18,12 +18,12 @@ import statistics
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from benchmarks.support.measure import Took, command
+from benchmarks.support.measure import Took, command, seconds
 from benchmarks.support.ours import Committer
 from benchmarks.support.peers import LARGE, MANY, Rclone, S5cmd, Server, best, program
-from benchmarks.support.rows import Row, below, cheaper, faster, parser_of
+from benchmarks.support.rows import Pair, Row, below, cheaper, faster, parser_of
 from benchmarks.support.shapes import SHAPES, SMALL, Shape, make, scratch
 from benchmarks.support.sink import Sink
 
@@ -31,13 +31,6 @@ from benchmarks.support.sink import Sink
 FAST, FAST_TLS, FAST_SMALL = 2.0, 1.7, 1.0
 CPU = 0.6
 RSS = 200.0
-
-
-class Client(Protocol):
-    """Somebody who uploads."""
-
-    def upload(self, server: Server, folder: Path) -> Took:
-        """Everything in ``folder``."""
 
 
 @dataclass
@@ -72,22 +65,15 @@ def measure(sink: Sink, shape: Shape, home: Path, rounds: int) -> tuple[S5cmd, S
 
 def rows_of(name: str, peer: S5cmd, series: Series, goal: float) -> list[Row]:
     """Speed, CPU and memory."""
-    ours, s5cmd, rclone = series.ours, series.s5cmd, series.rclone
+    ours, s5cmd = series.ours, series.s5cmd
+    cpu = Pair([t.cpu for t in ours], [t.cpu for t in s5cmd], peer.name, "CPU s")
+    memory = Pair([t.rss for t in ours], [t.rss for t in s5cmd], peer.name, "MiB")
+    rclone = Pair(seconds(ours), seconds(series.rclone), Rclone().name)
     return [
-        faster(name, [t.seconds for t in ours], [t.seconds for t in s5cmd], peer.name, goal),
-        cheaper(
-            f"{name}, CPU", [t.cpu for t in ours], [t.cpu for t in s5cmd], peer.name, "CPU s", CPU
-        ),
-        below(
-            f"{name}, memory", [t.rss for t in ours], [t.rss for t in s5cmd], peer.name, "MiB", RSS
-        ),
-        faster(
-            f"{name}, rclone",
-            [t.seconds for t in ours],
-            [t.seconds for t in rclone],
-            Rclone().name,
-            None,
-        ),
+        faster(name, Pair(seconds(ours), seconds(s5cmd), peer.name), goal),
+        cheaper(f"{name}, CPU", cpu, CPU),
+        below(f"{name}, memory", memory, RSS),
+        faster(f"{name}, rclone", rclone),
     ]
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,12 @@ class Took:
     rss: float
 
 
-def command(argv: Sequence[str], environment: Mapping[str, str], **more: int) -> Took:
+def seconds(series: Iterable[Took]) -> list[float]:
+    """The times of all rounds."""
+    return [took.seconds for took in series]
+
+
+def command(argv: Sequence[str], environment: Mapping[str, str]) -> Took:
     """Run a program to its end, start included. Raises SpotwatchError when it fails."""
     began = time.monotonic()
     process = subprocess.Popen(
@@ -32,18 +37,17 @@ def command(argv: Sequence[str], environment: Mapping[str, str], **more: int) ->
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        **more,  # type: ignore[call-overload] - pass_fds and the like
     )
     assert process.stderr is not None  # noqa: S101 - a pipe
     said = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
-    seconds = time.monotonic() - began
+    elapsed = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     process.stderr.close()
     if process.returncode:
         sys.stderr.buffer.write(said)
         raise SpotwatchError(f"{argv[0]} ended with {process.returncode}", where=" ".join(argv))
-    return Took(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return Took(elapsed, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def family(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Row = dict[str, Any]
@@ -20,65 +21,56 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     return made
 
 
-def faster(
-    name: str, ours: Sequence[float], peer: Sequence[float], peer_name: str, goal: float | None
-) -> Row:
+@dataclass(frozen=True)
+class Pair:
+    """The figures of the same rounds: ours, and the peer's."""
+
+    ours: Sequence[float]
+    peer: Sequence[float]
+    peer_name: str
+    unit: str = "s"
+
+    @property
+    def cost(self) -> float:
+        """Ours / the peer's, of the medians."""
+        return statistics.median(self.ours) / statistics.median(self.peer)
+
+
+def faster(name: str, pair: Pair, goal: float | None = None) -> Row:
     """Seconds; the ratio says how many times the peer's speed ours is, ``goal`` the least."""
-    ratio = statistics.median(peer) / statistics.median(ours)
-    met = None if goal is None else ratio >= goal
-    wanted = None if goal is None else f">= {goal:g} x the speed"
-    return _row(name, ours, peer, peer_name, "s", (ratio, wanted, met))
+    ratio = 1 / pair.cost
+    if goal is None:
+        return _row(name, pair, ratio, None, None)
+    return _row(name, pair, ratio, f">= {goal:g} x the speed", ratio >= goal)
 
 
-def cheaper(
-    name: str,
-    ours: Sequence[float],
-    peer: Sequence[float],
-    peer_name: str,
-    unit: str,
-    goal: float | None,
-) -> Row:
-    """Any cost; the ratio is ours / peer's, ``goal`` the most that it may be."""
-    ratio = statistics.median(ours) / statistics.median(peer)
-    met = None if goal is None else ratio <= goal
-    wanted = None if goal is None else f"<= {goal:g} x"
-    return _row(name, ours, peer, peer_name, unit, (ratio, wanted, met))
+def cheaper(name: str, pair: Pair, goal: float | None = None) -> Row:
+    """Any cost; the ratio is ours / the peer's, ``goal`` the most that it may be."""
+    if goal is None:
+        return _row(name, pair, pair.cost, None, None)
+    return _row(name, pair, pair.cost, f"<= {goal:g} x", pair.cost <= goal)
 
 
-def below(
-    name: str,
-    ours: Sequence[float],
-    peer: Sequence[float],
-    peer_name: str,
-    unit: str,
-    goal: float,
-) -> Row:
-    """Our figure itself, the worst of the rounds, must be below ``goal``."""
-    row = cheaper(name, [max(ours)], peer, peer_name, unit, None)
-    return {**row, "goal": f"< {goal:g} {unit}", "met": max(ours) < goal, "rounds": len(ours)}
+def below(name: str, pair: Pair, goal: float) -> Row:
+    """Our figure itself, in the worst of the rounds, must be below ``goal``."""
+    worst = max(pair.ours)
+    row = _row(name, pair, pair.cost, f"< {goal:g} {pair.unit}", worst < goal)
+    return {**row, "ours": round(worst, 3)}
 
 
-def _row(
-    name: str,
-    ours: Sequence[float],
-    peer: Sequence[float],
-    peer_name: str,
-    unit: str,
-    verdict: tuple[float, str | None, bool | None],
-) -> Row:
-    ratio, goal, met = verdict
+def _row(name: str, pair: Pair, ratio: float, goal: str | None, met: bool | None) -> Row:
     return {
         "name": name,
-        "ours": round(statistics.median(ours), 3),
-        "peer": round(statistics.median(peer), 3),
-        "peer_name": peer_name,
+        "ours": round(statistics.median(pair.ours), 3),
+        "peer": round(statistics.median(pair.peer), 3),
+        "peer_name": pair.peer_name,
         "ratio": round(ratio, 3),
-        "unit": unit,
+        "unit": pair.unit,
         "goal": goal,
         "met": met,
-        "rounds": len(ours),
-        "ours_range": _range(ours),
-        "peer_range": _range(peer),
+        "rounds": len(pair.ours),
+        "ours_range": _range(pair.ours),
+        "peer_range": _range(pair.peer),
     }
 
 
