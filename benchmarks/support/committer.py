@@ -3,7 +3,7 @@
     python -m benchmarks.support.committer JOB_FILE
 
 Reads one JSON object per line, ``{"path", "step", "mark"}``, and answers each with
-``{"seconds", "cpu", "rss"}`` of that commit alone: files, manifest and head, all verified.
+``{"id", "seconds", "cpu", "rss"}`` of that commit alone: files, manifest and head, all verified.
 """
 
 from __future__ import annotations
@@ -35,19 +35,20 @@ class Aloud:
         """See resuming.Tell."""
 
 
-def _cpu() -> float:
-    """To the microsecond for this process, to the tick for its children."""
+def cpu_so_far() -> float:
+    """CPU seconds: to the microsecond for this process, to the tick for its children."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = sum(cpu_of(pid) for pid in family(os.getpid())[1:])
     return own.ru_utime + own.ru_stime + children
 
 
-def _commit(custody: Custody, seal: Seal) -> dict[str, float]:
+def _commit(custody: Custody, seal: Seal) -> dict[str, str | float]:
     forget_peak(os.getpid())
-    cpu, began = _cpu(), time.monotonic()
-    custody.commit(seal, "periodic", None, Patience())
+    cpu, began = cpu_so_far(), time.monotonic()
+    checkpoint = custody.commit(seal, "periodic", None, Patience())
     seconds = time.monotonic() - began
-    return {"seconds": seconds, "cpu": _cpu() - cpu, "rss": peak_of(os.getpid())}
+    took = {"seconds": seconds, "cpu": cpu_so_far() - cpu, "rss": peak_of(os.getpid())}
+    return {"id": checkpoint, **took}
 
 
 def main() -> int:

@@ -1,60 +1,70 @@
-"""Our side of a comparison: a job on a store, and a process that commits its checkpoints."""
+"""Our side of a comparison: a job on a store, and a process that moves its checkpoints."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from benchmarks.support.child import Child
 from benchmarks.support.measure import Took
 from benchmarks.support.shapes import change
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import SpotwatchError
 from spotwatchd.store.local_scan import mark_of
+from spotwatchd.store.layout import checkpoints_prefix
 from spotwatchd.wire.seal import sealed_name
-from tests.shell.store_protocol.machine import Place, seal_message
+from tests.shell.store_protocol.machine import JOB, Machine, Place, seal_message
 
-ROOT = Path(__file__).resolve().parents[2]
-# A lease that needs no renewal while a benchmark runs: a replicator's worker renews it beside.
+# A lease that needs no renewal while a benchmark runs: a replicator's other thread renews it.
 _LEASE = 3000.0
+_LONGEST = 600.0
 
 
 def seal_links(files: Path, checkpoints: Path, step: int) -> Seal:
-    """A sealed checkpoint that consists of other names for the files of ``files``."""
-    temporary = checkpoints / f".saving-{step}"
+    """A sealed checkpoint that consists of other names for the files of ``files``.
+
+    Linked elsewhere on the same disk: nobody may begin with it before it is sealed.
+    """
+    temporary = files.parent / f"links-{step}"
     temporary.mkdir()
     for path in files.iterdir():
         os.link(path, temporary / path.name)
+    return rename_sealed(temporary, checkpoints, step)
+
+
+def rename_sealed(folder: Path, checkpoints: Path, step: int) -> Seal:
+    """Seal what is in ``folder``."""
     sealed = checkpoints / sealed_name(step)
-    temporary.rename(sealed)
+    folder.rename(sealed)
     return Seal(sealed.name, step, mark_of(sealed))
 
 
 class Committer:
-    """A warm process that has taken a job; a context manager."""
+    """A warm process that has taken a job, and its custody alone; a context manager.
+
+    Attributes:
+        checkpoint: the id of what was committed last.
+        prefix: where its files are in the bucket.
+    """
 
     def __init__(self, base: Path, store: str, environment: Mapping[str, str]) -> None:
         """Choose where; ``base`` and the files must be on one file system."""
         self.place = Place(base, store, lease_seconds=_LEASE, keep_last=1)
-        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+        self._child = Child(
+            "benchmarks.support.committer", self.place.job_path(), environment=environment
+        )
         self._step = 0
-        self._process: subprocess.Popen[str] | None = None
+        self.checkpoint = self.prefix = ""
 
     def __enter__(self) -> Self:
         """Start, take the job, commit something small: connections stand, code is loaded."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.support.committer", str(self.place.job_path())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=self._environment,
-        )
-        self._read()
+        self._child.__enter__()
+        self._child.read()
         small = self.place.base / "small"
         small.mkdir()
         (small / "state.json").write_text("{}")
@@ -63,28 +73,57 @@ class Committer:
 
     def commit(self, files: Path) -> Took:
         """Seal new contents of ``files`` and commit them; what the commit took."""
-        assert self._process is not None  # noqa: S101 - it was started
-        assert self._process.stdin is not None  # noqa: S101 - a pipe
         change(files)
         self._step += 1
         seal = seal_links(files, self.place.checkpoints, self._step)
-        self._process.stdin.write(json.dumps(seal_message(seal)) + "\n")
-        self._process.stdin.flush()
-        return Took(**json.loads(self._read()))
-
-    def _read(self) -> str:
-        assert self._process is not None  # noqa: S101 - it was started
-        assert self._process.stdout is not None  # noqa: S101 - a pipe
-        line = self._process.stdout.readline()
-        if not line:
-            raise SpotwatchError("our own process ended", where="benchmarks.support.committer")
-        return line
+        answer = json.loads(self._child.ask(json.dumps(seal_message(seal))))
+        self.checkpoint = str(answer.pop("id"))
+        self.prefix = f"store/{checkpoints_prefix(JOB)}/{self.checkpoint}"
+        return Took(**answer)
 
     def __exit__(self, *_: object) -> None:
         """End it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        self._child.__exit__()
+
+
+class Moving:
+    """A replicator process that has taken its job, and the daemon that it talks to."""
+
+    def __init__(self, machine: Machine) -> None:
+        """A machine whose replicator runs."""
+        self._machine = machine
+        self.checkpoints = machine.checkpoints
+        machine.take(_LONGEST)
+
+    def weigh(self, level: str) -> None:
+        """``background`` or ``urgent``."""
+        self._machine.daemon.tell("weight", level=level)
+
+    def commit(self, seal: Seal) -> float:
+        """Upload and commit as the daemon has it done; seconds."""
+        fields = {"seal": seal_message(seal), "cause": "notice", "deadline": None}
+        began = time.monotonic()
+        for do, done, failed in (
+            ("upload", "uploaded", "upload_failed"),
+            ("commit", "committed", "commit_failed"),
+        ):
+            more = {"interruption": None} if do == "commit" else {}
+            answer = self._machine.daemon.ask(do, done, failed, seconds=_LONGEST, **fields, **more)
+            if answer["event"] == failed:
+                raise SpotwatchError(f"our {do} failed: {answer['reason']}", where=seal.path)
+        return time.monotonic() - began
+
+
+@contextmanager
+def moving(base: Path, store: str, environment: Mapping[str, str]) -> Iterator[Moving]:
+    """Run a replicator on a machine of its own."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    machine = Machine(base, store, lease_seconds=60.0, keep_last=1)
+    try:
+        machine.start()
+        yield Moving(machine)
+    finally:
+        machine.close()
+        os.environ.clear()
+        os.environ.update(before)
