@@ -15,8 +15,8 @@ from benchmarks.support.measure import Took
 from benchmarks.support.shapes import change
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import SpotwatchError
-from spotwatchd.store.local_scan import mark_of
 from spotwatchd.store.layout import checkpoints_prefix
+from spotwatchd.store.local_scan import mark_of
 from spotwatchd.wire.seal import sealed_name
 from tests.shell.store_protocol.machine import JOB, Machine, Place, seal_message
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ ROUNDS = 5
 
 def parser_of(description: str) -> argparse.ArgumentParser:
     """A command line with ``--rounds``, whose default ./scripts/bench may set."""
+    # A benchmark that is told to stop takes its processes and files with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     made = argparse.ArgumentParser(description=description)
     rounds = int(os.environ.get("BENCH_ROUNDS", ROUNDS))
     made.add_argument("--rounds", type=int, default=rounds, help="interleaved rounds")
