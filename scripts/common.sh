@@ -63,3 +63,13 @@ need_programs() {
     apt-get update -qq >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "${packages[@]}" >/dev/null
 }
+
+# The speed-test server of the benchmarks speaks TLS when OpenSSL's headers are there.
+need_openssl_headers() {
+    if printf '#include <openssl/ssl.h>\n' | cc -E - >/dev/null 2>&1; then
+        return
+    fi
+    as_root || fail "missing: OpenSSL's headers" "sudo apt-get install libssl-dev"
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y libssl-dev >/dev/null
+}
