@@ -23,7 +23,7 @@ AGAIN = 0.05
 PART = 8 << 20
 
 
-class TooLate(Exception):  # noqa: N818 - no error, an outcome
+class TooLate(Exception):
     """The deadline passed first."""
 
 

@@ -30,7 +30,7 @@ _LIMIT = 1 << 20
 _STEP = 0.05  # seconds between two bites of what is slow
 
 
-class _HangUp(Exception):  # noqa: N818 - no error, an order
+class _HangUp(Exception):
     """Close this connection."""
 
 
@@ -81,6 +81,7 @@ class StormProxy:
         with self._lock:
             self._weather, self._began = weather, time.monotonic()
             self._attempts.clear()
+            self.hits = Counter()
         self._loop.run(self._plan_absences(weather))
 
     def calm(self) -> None:
