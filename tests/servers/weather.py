@@ -40,8 +40,8 @@ Kind = Literal[
     "delay",  # it arrives ``value`` seconds later
     "slow",  # its body is read at ``value`` bytes per second
     "late",  # reset at once, yet the store gets it ``value`` seconds later
-    "garble",  # one bit of the body flips on the way to the store
-    "garble_answer",  # one bit of the object's bytes flips on the way back
+    "garble",  # one bit, another one each time, of the body flips on the way to the store
+    "garble_answer",  # one bit, another one each time, of the object's bytes flips on the way back
     # Nobody listens: connections are refused, those that stand are reset.
     "gone",
 ]
