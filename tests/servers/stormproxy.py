@@ -18,11 +18,11 @@ import struct
 import threading
 import time
 from collections import Counter
-from email.utils import formatdate
 from types import TracebackType
 from typing import Self
 
-from tests.servers.http1 import Answer, Head, exchange, made, read_head
+from tests.servers.http1 import Answer, Head, exchange, read_head
+from tests.servers.lies import bodiless, error, refusal
 from tests.servers.loop import LoopThread
 from tests.servers.weather import CALM, Spell, Target, Weather, classify
 
@@ -172,8 +172,8 @@ class StormProxy:
             await _send(writer, b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await self._body(spell, head.length, reader, writer)
         method = head.first[0]
-        if (refusal := _refusal(kind)) is not None:
-            await _send(writer, _bodiless(refusal, method))
+        if (said := refusal(kind)) is not None:
+            await _send(writer, bodiless(said, method))
             return
         request = _forwarded(head) + (self._flipped(body) if kind == "garble" else body)
         if spell and kind == "late":
@@ -234,9 +234,9 @@ class StormProxy:
             case "mute":
                 await _until_gone(writer)
             case "error500":
-                data = _bodiless(_error(500, "InternalError"), method)
+                data = bodiless(error(500, "InternalError"), method)
             case "error200_done":
-                data = _bodiless(_error(200, "InternalError"), method)
+                data = bodiless(error(200, "InternalError"), method)
             case "half":
                 more = str(answer.head.length + 100)
                 await _send(writer, answer.head.with_header("Content-Length", more).raw)
@@ -298,32 +298,8 @@ async def _before_the_body(kind: str, writer: asyncio.StreamWriter) -> None:
     if kind == "stall":
         await _until_gone(writer)
     if kind == "hasty503":
-        await _send(writer, _error(503, "SlowDown", Connection="close").encode())
+        await _send(writer, error(503, "SlowDown", Connection="close").encode())
     raise _HangUp
-
-
-def _refusal(kind: str | None) -> Answer | None:
-    if kind == "refuse502":
-        return made(502, b"<html>Bad Gateway</html>")
-    if kind == "skewed":
-        wrong = formatdate(time.time() + 3600, usegmt=True)
-        return _error(403, "RequestTimeTooSkewed", Date=wrong)
-    plain = {
-        "refuse500": (500, "InternalError"),
-        "slowdown": (503, "SlowDown"),
-        "expired": (403, "ExpiredToken"),
-        "error200": (200, "InternalError"),
-    }
-    return _error(*plain[kind]) if kind in plain else None
-
-
-def _error(status: int, code: str, **headers: str) -> Answer:
-    text = f"<Error><Code>{code}</Code><Message>weather</Message></Error>"
-    return made(status, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode(), **headers)
-
-
-def _bodiless(answer: Answer, method: str) -> bytes:
-    return answer.head.raw if method == "HEAD" else answer.encode()
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
