@@ -177,7 +177,8 @@ class Voyage:
         return listed
 
     def _compare(self, step: int, files: Files, verdict: Verdict) -> None:
-        scratch = self.base / "check"
+        # New each time: what is there already is not fetched.
+        scratch = self.base / f"check-{uuid.uuid4().hex[:8]}"
         try:
             restore_to(self.sea.calm, self.job, scratch, step)
         except SpotwatchError as error:
