@@ -21,7 +21,7 @@ from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.lease import Tenure
 from spotwatchd.core.manifest import Manifest
 from spotwatchd.core.retention import Retention
-from spotwatchd.errors import LeaseLost
+from spotwatchd.errors import LeaseLost, SpotwatchError
 
 _STATE_AFTER = {
     "finished": "finished",
@@ -66,22 +66,35 @@ def claim(head: Head | None, tenure: Tenure, job: str, run_id: str) -> Head:
 
 @dataclass(frozen=True)
 class Addition:
-    """A checkpoint to list, and what the machine was going through when it was saved."""
+    """A checkpoint to list, and what the machine was going through when it was saved.
+
+    Attributes:
+        base: the listed checkpoint through which it found the objects of earlier ones that it
+            refers to; None: it refers to none.
+    """
 
     entry: Listed
     interruption: dict[str, Any] | None
     retention: Retention
+    base: CheckpointId | None = None
+
+
+class BaseGone(SpotwatchError):
+    """What the new checkpoint refers to may be deleted already: store it whole."""
 
 
 def commit(head: Head, tenure: Tenure, addition: Addition) -> Head:
     """List a checkpoint, and un-list what retention no longer keeps, in one step.
 
     Un-listing together with a newer commit is what makes "a committed checkpoint goes only
-    after a newer one is committed" true at every instant.
+    after a newer one is committed" true at every instant. Raises BaseGone unless the base is
+    listed in this very head: the proof at the head of store/sweep.py stands on that.
     """
     fence(head, tenure)
     if head.lists(addition.entry.id):
         return head
+    if addition.base is not None and not head.lists(addition.base):
+        raise BaseGone(f"{addition.base} is not listed any more", where=head.job)
     kept = addition.retention.keeps((*head.checkpoints, addition.entry))
     return replace(
         head,

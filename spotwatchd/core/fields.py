@@ -8,7 +8,7 @@ from typing import Any
 
 from spotwatchd.errors import Damaged, StoreDenied
 
-# The only version of the documents there is so far. A reader never guesses at a newer one:
+# The version of every document that does not say otherwise. A reader never guesses at a newer one:
 # taking it for garbage would "repair" what a newer spotwatchd wrote.
 VERSION = 1
 
@@ -96,8 +96,8 @@ def _kind(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def load(body: bytes, where: str) -> Fields:
-    """Decode a document.
+def load(body: bytes, where: str, newest: int = VERSION) -> Fields:
+    """Decode a document of version 1 to ``newest``.
 
     Raises:
         Damaged: not UTF-8, not JSON, not an object, no version.
@@ -111,9 +111,9 @@ def load(body: bytes, where: str) -> Fields:
     version = fields.number("version")
     if version == 0:
         raise fields.bad("version", "1 or more")
-    if version > VERSION:
+    if version > newest:
         raise StoreDenied(
-            f"written in version {version}; this spotwatchd reads up to {VERSION}",
+            f"written in version {version}; this spotwatchd reads up to {newest}",
             where=where,
             remedy="upgrade spotwatchd on this machine",
         )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from spotwatchd.errors import StoreUnavailable
+
 
 @dataclass(frozen=True)
 class Document:
@@ -68,6 +70,10 @@ class Part:
     tag: str
 
 
+class UploadGone(StoreUnavailable):
+    """There is no such upload any more (somebody aborted it): begin anew."""
+
+
 class Limits(Protocol):
     """How long and how fast one operation may go on. See patience.Patience."""
 
@@ -120,14 +126,14 @@ class Backend(Protocol):
         """Send a part; again replaces it. The checksum is of the bytes as they were sent.
 
         Raises Damaged when the file is shorter than the piece; StoreUnavailable also when the
-        bytes changed between being summed and being sent.
+        bytes changed between being summed and being sent; UploadGone.
         """
 
     def finish(self, key: str, upload: str, parts: Sequence[Part], limits: Limits) -> None:
         """Make the object of the parts 1 to N; returns only when the store has verified it.
 
         An object that is there already with this size and checksum is a success: the answer
-        of an earlier try may have been lost.
+        of an earlier try may have been lost. Raises UploadGone.
         """
 
     def abort(self, key: str, upload: str) -> None:

@@ -8,33 +8,36 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.manifest import Manifest, StoredFile, is_inside
 from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
 from spotwatchd.store.base import Backend
-from spotwatchd.store.checksum import crc64nvme_of_file
 from spotwatchd.store.layout import file_key, manifest_key
 from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.patience import Patience
+from spotwatchd.store.shipping import HeadStart, Outgoing, ship
 
-# A file has this long without a deadline: 10 minutes, and one second for each 5 MB (a slow
-# link of 40 Mbit/s).
-_PATIENCE_PER_FILE = 600.0
-_SLOWEST_BYTES_PER_SECOND = 5e6
+# Parts sent at once when nothing else matters.
+THREADS = 4
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file of a sealed checkpoint, and what tells whether it changes meanwhile."""
+    """A file of a sealed checkpoint, and what tells whether it changes meanwhile.
+
+    Attributes:
+        identity: device and inode, which it had before it was renamed, too.
+    """
 
     path: Path
     name: str
     size: int
     mtime_ns: int
+    identity: tuple[int, int] = (0, 0)
 
 
 def survey(root: Path, path: str) -> tuple[str, list[LocalFile]]:
@@ -68,11 +71,27 @@ def _local_file(path: Path, name: str) -> LocalFile:
             where=str(path),
             remedy="only plain files under plain names are stored",
         )
-    return LocalFile(path, name, found.st_size, found.st_mtime_ns)
+    identity = (found.st_dev, found.st_ino)
+    return LocalFile(path, name, found.st_size, found.st_mtime_ns, identity)
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """What is to be brought to the store.
+
+    Attributes:
+        checkpoint: below which id.
+        head_starts: what was sent before the seal, by name.
+    """
+
+    job: str
+    checkpoint: CheckpointId
+    files: list[LocalFile]
+    head_starts: Mapping[str, HeadStart] = field(default_factory=dict)
 
 
 def upload(
-    backend: Backend, job: str, checkpoint: CheckpointId, files: list[LocalFile], limits: Patience
+    backend: Backend, cargo: Cargo, limits: Patience, threads: int = THREADS
 ) -> tuple[StoredFile, ...]:
     """Bring the files to the store; returns them with checksums, each verified by the store.
 
@@ -81,22 +100,19 @@ def upload(
         OSError: a local file cannot be read.
         Cancelled, OutOfTime, StoreDenied.
     """
-    stored = []
-    for file in files:
-        limits.check()
-        size, crc = crc64nvme_of_file(file.path)
-        entry = StoredFile(file.name, size, crc)
-        _put(backend, file_key(job, checkpoint, file.name), file.path, entry, limits)
-        stored.append(entry)
-    _check_unchanged(files)
-    return tuple(stored)
-
-
-def _put(backend: Backend, key: str, path: Path, entry: StoredFile, limits: Patience) -> None:
-    timeout = _PATIENCE_PER_FILE + entry.size / _SLOWEST_BYTES_PER_SECOND
-    limits.retry(
-        lambda: backend.put(key, path, entry.size, entry.crc64nvme, timeout=limits.left(timeout))
-    )
+    outgoing = [
+        Outgoing(
+            file_key(cargo.job, cargo.checkpoint, file.name),
+            file.path,
+            file.name,
+            file.size,
+            cargo.head_starts.get(file.name),
+        )
+        for file in cargo.files
+    ]
+    shipped = ship(backend, outgoing, limits, threads, trouble=limits.trouble)
+    _check_unchanged(cargo.files)
+    return tuple(StoredFile(one.name, one.size, one.crc64nvme) for one in shipped)
 
 
 def _check_unchanged(files: list[LocalFile]) -> None:

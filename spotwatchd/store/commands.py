@@ -12,7 +12,7 @@ from spotwatchd.core.fields import Fields
 from spotwatchd.core.words import Seal
 from spotwatchd.store.local_journal import parse_seal
 
-WORDS = ("take", "upload", "commit", "cancel", "release", "weight", "quit")
+WORDS = ("take", "upload", "commit", "cancel", "release", "weight", "pace", "quit")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Command:
     """One command. Fields that its word does not have keep their defaults.
 
     Attributes:
+        rate: bytes a second, None for no limit.
         cancelled: set when nobody wants it any more.
     """
 
@@ -32,6 +33,7 @@ class Command:
     outcome: str = ""
     crashes: int = 0
     level: str = ""
+    rate: float | None = None
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
@@ -44,21 +46,29 @@ def parse_command(message: Any) -> Command:
         no=fields.number("no", 0),
         seal=parse_seal(fields.child("seal")) if do in ("upload", "commit") else None,
         cause=fields.text("cause", "") if do in ("upload", "commit") else "",
-        deadline=_deadline(fields),
+        deadline=_number(fields, "deadline", "seconds or null"),
         interruption=fields.mapping_or_none("interruption"),
         outcome=fields.word("outcome", OUTCOMES) if do == "release" else "",
         crashes=fields.number("crashes", 0),
         level=fields.word("level", ("background", "urgent")) if do == "weight" else "",
+        rate=_rate(fields) if do == "pace" else None,
     )
 
 
-def _deadline(fields: Fields) -> float | None:
-    value = fields.raw.get("deadline")
+def _number(fields: Fields, name: str, wanted: str) -> float | None:
+    value = fields.raw.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise fields.bad("deadline", "seconds or null")
+        raise fields.bad(name, wanted)
     return float(value)
+
+
+def _rate(fields: Fields) -> float | None:
+    rate = _number(fields, "bytes_per_second", "a number or null")
+    if rate is not None and not 0 <= rate < float("inf"):
+        raise fields.bad("bytes_per_second", "0 or more, or null")
+    return rate
 
 
 class Waiting:

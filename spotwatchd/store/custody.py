@@ -25,7 +25,8 @@ from spotwatchd.core.manifest import Manifest
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreError, StoreUnavailable
 from spotwatchd.store.base import Backend
-from spotwatchd.store.checkpoints import survey, upload, write_manifest
+from spotwatchd.store.bringing import Bringing
+from spotwatchd.store.checkpoints import write_manifest
 from spotwatchd.store.heads import Heads
 from spotwatchd.store.job_file import JobFile
 from spotwatchd.store.jobs import read_spec, write_spec
@@ -34,11 +35,13 @@ from spotwatchd.store.listing import stored_ids
 from spotwatchd.store.local import Local
 from spotwatchd.store.local_journal import LocalSeal, Reign
 from spotwatchd.store.memory import Memory
+from spotwatchd.store.meter import Meter
+from spotwatchd.store.numbers import Numbers
 from spotwatchd.store.outcomes import Taken, Upload
+from spotwatchd.store.pace import Pace
 from spotwatchd.store.patience import Patience
 from spotwatchd.store.restore import remove_leftovers
 from spotwatchd.store.resuming import Resuming, Tell, now_text, require
-from spotwatchd.store.swap import boottime
 
 # How often a waiting taker looks: a lease that is given back is noticed this late at most.
 _LOOK_EVERY = 2.0
@@ -71,19 +74,31 @@ class Custody:
         self.taken: Taken | None = None
         self._died_running = False
         self._uploads: dict[tuple[str, str], Upload] = {}
-        self._writing: frozenset[CheckpointId] = frozenset()
+        self.numbers = Numbers(self.memory)
+        self.bringing = Bringing(backend, job.name, job.checkpoint_dir, self.numbers)
 
     # ------------------------------------------------------------------ for other threads
 
     def in_progress(self) -> frozenset[CheckpointId]:
         """The ids that may yet be committed (any thread)."""
-        return self._writing
+        return self.numbers.in_use()
 
     def tenure(self) -> Tenure:
         """The tenure of a job that is taken (any thread). Raises LeaseLost."""
         if self.taken is None:
             raise LeaseLost(f"this machine has not taken {self.job.name}", where=self.job.name)
         return self.leasing.held()
+
+    def reserve(self, step: int) -> CheckpointId:
+        """See follower.Owner."""
+        return self.numbers.reserve(self.tenure(), step)
+
+    def is_mine(self, checkpoint: CheckpointId) -> bool:
+        """See follower.Owner."""
+        try:
+            return self.tenure().generation == checkpoint.generation
+        except LeaseLost:
+            return False
 
     # ------------------------------------------------------------------ take
 
@@ -141,7 +156,7 @@ class Custody:
     def _win(self, limits: Patience, waiting: Callable[[Waiting], None]) -> Tenure:
         self.taken = None
         self._uploads.clear()
-        self._writing = frozenset()
+        self.numbers.begin()
         while True:
             limits.retry(self._look_at_head)
             found = limits.retry(lambda: self.leasing.try_take(self._generation_after))
@@ -243,8 +258,10 @@ class Custody:
 
     # ------------------------------------------------------------------ upload and commit
 
-    def upload(self, seal: Seal, limits: Patience) -> Upload:
+    def upload(self, seal: Seal, limits: Patience, meter: Meter | None = None) -> Upload:
         """Bring the checkpoint's bytes to the store, or find that they are there.
+
+        Files that have not changed since the newest committed checkpoint count as there.
 
         Raises Damaged and OSError when the local files are gone or changed (final), LeaseLost,
         StoreDenied, Cancelled, OutOfTime.
@@ -253,21 +270,10 @@ class Custody:
         seal = self.local.note(seal)
         done = self._uploads.get((seal.path, seal.mark))
         if done is None:
-            done = self._bring(tenure, seal, limits)
+            meter = meter or Meter(Pace())
+            done = self.bringing.bring(tenure, seal, self.heads.head, limits, meter)
             self._uploads[seal.path, seal.mark] = done
         return done
-
-    def _bring(self, tenure: Tenure, seal: Seal, limits: Patience) -> Upload:
-        began = boottime()
-        form, files = survey(self.local.directory, seal.path)
-        checkpoint = CheckpointId(tenure.generation, self.memory.next_sequence(), seal.step)
-        self._writing |= {checkpoint}
-        try:
-            stored = upload(self.backend, self.job.name, checkpoint, files, limits)
-        except BaseException:
-            self._writing -= {checkpoint}
-            raise
-        return Upload(checkpoint, form, stored, boottime() - began)
 
     def committed_id(self, seal: Seal) -> str | None:
         """The id under which this very checkpoint is committed, or None."""
@@ -292,7 +298,21 @@ class Custody:
         if done is not None:
             return done
         bytes_there = self.upload(seal, limits)
-        manifest = Manifest(
+        manifest = self._manifest(bytes_there, cause)
+        limits.retry(lambda: self._write_manifest(manifest, limits))
+        entry = Listed(manifest.id, manifest.size, now_text(), cause)
+        addition = fence.Addition(entry, interruption, self.job.retention, bytes_there.base)
+        try:
+            limits.retry(lambda: self._list(tenure, addition, limits))
+        except fence.BaseGone:
+            del self._uploads[seal.path, self.local.note(seal).mark]
+            return self.commit(seal, cause, interruption, limits)
+        self.bringing.committed(manifest)
+        self._committed(seal, bytes_there.id)
+        return str(bytes_there.id)
+
+    def _manifest(self, bytes_there: Upload, cause: str) -> Manifest:
+        return Manifest(
             self.job.name,
             require(self.heads.head, self.job.name).run_id,
             bytes_there.id,
@@ -301,24 +321,12 @@ class Custody:
             bytes_there.files,
             bytes_there.form,
         )
-        limits.retry(lambda: self._write_manifest(manifest, limits))
-        limits.retry(lambda: self._list(manifest, tenure, interruption, limits))
-        self._committed(seal, bytes_there.id)
-        return str(bytes_there.id)
 
     def _write_manifest(self, manifest: Manifest, limits: Patience) -> None:
         self._await_valid(limits)
         write_manifest(self.backend, manifest)
 
-    def _list(
-        self,
-        manifest: Manifest,
-        tenure: Tenure,
-        interruption: dict[str, Any] | None,
-        limits: Patience,
-    ) -> None:
-        entry = Listed(manifest.id, manifest.size, now_text(), manifest.cause)
-        addition = fence.Addition(entry, interruption, self.job.retention)
+    def _list(self, tenure: Tenure, addition: fence.Addition, limits: Patience) -> None:
         self._await_valid(limits)
         with self._fenced():
             self.heads.swap(
@@ -340,7 +348,7 @@ class Custody:
     def _committed(self, seal: Seal, checkpoint: CheckpointId) -> None:
         # Swaps that got no answer are outdated by the one that just succeeded (sweep.py).
         self._uploads.clear()
-        self._writing = frozenset()
+        self.numbers.settled()
         self.local.committed(seal.path, str(checkpoint))
         self.local.trim()
 

@@ -11,20 +11,26 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
-from spotwatchd.store import files, marker, versions
-from spotwatchd.store.base import Document, Limits, ObjectInfo
+from spotwatchd.store import files, making, marker, versions
+from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece, UploadGone
 from spotwatchd.store.checksum import CHUNK, crc64nvme
 from spotwatchd.store.keys import RESERVED_PREFIX, as_folder, check_document_key, check_key
 from spotwatchd.store.oserrors import local_chunks, store_errors
 
+# Large enough that opening the file for each costs nothing, small enough that a file which
+# grows is followed closely.
+PART_SIZE = 16 << 20
+
 
 class DirectoryBackend:
     """See base.Backend. ``root`` is absolute; ``url`` is what people are told."""
+
+    part_size = PART_SIZE
 
     def __init__(self, root: Path, url: str) -> None:
         self.root = root
@@ -79,6 +85,64 @@ class DirectoryBackend:
                     remedy="the disk of the store is too slow for this deadline",
                 )
         return size, crc
+
+    def begin(self, key: str, limits: Limits) -> str:
+        """See base.Backend."""
+        limits.check()
+        with self._doing("begin", check_key(key)):
+            return making.begin(self.root, key)
+
+    def send_part(self, key: str, upload: str, number: int, piece: Piece, limits: Limits) -> Part:
+        """See base.Backend."""
+        with self._doing("put", check_key(key)):
+            path = making.folder_of(self.root, key) / upload
+            try:
+                crc = making.write_part(path, (number - 1) * self.part_size, piece, limits)
+            except FileNotFoundError as error:
+                raise self._gone(key) from error
+        return Part(number, piece.size, crc, f"{crc:016x}")
+
+    def finish(self, key: str, upload: str, parts: Sequence[Part], limits: Limits) -> None:
+        """See base.Backend. On disk, under its name, when it returns."""
+        limits.check()
+        parts = sorted(parts, key=lambda part: part.number)
+        self._check_parts(key, parts)
+        with self._doing("finish", check_key(key)):
+            try:
+                making.finish(self.root, key, upload, sum(part.size for part in parts))
+            except FileNotFoundError as error:
+                if not making.is_there(self.root / key, parts):
+                    raise self._gone(key) from error
+
+    def _gone(self, key: str) -> UploadGone:
+        return UploadGone("the upload is gone", where=f"{self.url}/{key}")
+
+    def _check_parts(self, key: str, parts: Sequence[Part]) -> None:
+        whole = all(part.size == self.part_size for part in parts[:-1])
+        if not whole or [part.number for part in parts] != list(range(1, len(parts) + 1)):
+            raise ValueError(f"not all the parts of {key}: {parts}")
+
+    def abort(self, key: str, upload: str) -> None:
+        """See base.Backend."""
+        with self._doing("abort", check_key(key)):
+            making.abort(self.root, key, upload)
+            self._remove_empty(making.folder_of(self.root, key).parent)
+
+    def put_piece(self, key: str, piece: Piece, limits: Limits) -> int:
+        """See base.Backend."""
+        target = self.root / check_key(key)
+        with self._doing("put", key), self._new_file(target.parent) as (file, temporary):
+            crc = making.copy_piece(piece, file.fileno(), limits)
+            os.ftruncate(file.fileno(), piece.size)
+            files.finish(file, piece.size)
+            files.replace(temporary, target)
+            return crc
+
+    def open_uploads(self, prefix: str) -> Iterator[tuple[str, str, float]]:
+        """See base.Backend. The clock is that of the machine which began the upload."""
+        folder = as_folder(prefix)
+        with self._doing("list", folder):
+            yield from making.open_uploads(self.root, folder)
 
     def put_bytes(self, key: str, body: bytes, *, only_if_absent: bool = False) -> None:
         """See base.Backend."""

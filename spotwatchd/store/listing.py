@@ -36,15 +36,33 @@ def read_manifest(backend: Backend, job: str, checkpoint: CheckpointId) -> Manif
 
 
 def complete_manifests(backend: Backend, job: str) -> Iterator[Manifest]:
-    """The checkpoints that are whole by their manifests and sizes, and not being deleted."""
+    """The checkpoints that are whole by their manifests and sizes, and not being deleted.
+
+    Also the files that are objects of earlier checkpoints must be there.
+    """
     for checkpoint in stored_ids(backend, job):
-        prefix = checkpoint_prefix(job, checkpoint)
-        sizes = {info.key.removeprefix(f"{prefix}/"): info.size for info in backend.objects(prefix)}
+        sizes = _sizes(backend, job, checkpoint)
         if MANIFEST not in sizes or REMOVED in sizes:
             continue
         try:
             manifest = read_manifest(backend, job, checkpoint)
         except Damaged:
             continue
-        if all(sizes.get(entry.path) == entry.size for entry in manifest.files):
+        if _is_whole(backend, manifest, sizes):
             yield manifest
+
+
+def _sizes(backend: Backend, job: str, checkpoint: CheckpointId) -> dict[str, int]:
+    prefix = checkpoint_prefix(job, checkpoint)
+    return {info.key.removeprefix(f"{prefix}/"): info.size for info in backend.objects(prefix)}
+
+
+def _is_whole(backend: Backend, manifest: Manifest, own: dict[str, int]) -> bool:
+    there = {manifest.id: own}
+    for entry in manifest.files:
+        holder = manifest.holder(entry)
+        if holder not in there:
+            there[holder] = _sizes(backend, manifest.job, holder)
+        if there[holder].get(entry.path) != entry.size:
+            return False
+    return True

@@ -21,6 +21,12 @@ def mark_of(path: Path) -> str:
     return f"{found.st_ino}-{found.st_mtime_ns}"
 
 
+def step_in(name: str) -> int:
+    """The step that a plain file's name tells: its last number, or 0."""
+    numbers = _NUMBER.findall(name)
+    return int(numbers[-1]) if numbers else 0
+
+
 class Scanner:
     """Looks at one checkpoint directory again and again. One thread at a time.
 
@@ -65,7 +71,7 @@ class Scanner:
             if not any(part.startswith(".") for part in name.split("/")) and self._settled(
                 path, name, seen
             ):
-                yield path, self._step_in(path.name)
+                yield path, step_in(path.name)
         self._unsettled = seen
 
     def _settled(self, path: Path, name: str, seen: dict[str, tuple[int, int, float]]) -> bool:
@@ -79,8 +85,3 @@ class Scanner:
         size, mtime, since = self._unsettled.get(name, (-1, -1, 0.0))
         seen[name] = (*now, since if (size, mtime) == now else boottime())
         return boottime() - seen[name][2] >= self._settle
-
-    @staticmethod
-    def _step_in(name: str) -> int:
-        numbers = _NUMBER.findall(name)
-        return int(numbers[-1]) if numbers else 0

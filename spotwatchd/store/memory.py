@@ -7,12 +7,13 @@ lock in the same directory makes sure that only one process at a time believes i
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spotwatchd.core.fields import dump, load
 from spotwatchd.core.words import Seal
-from spotwatchd.errors import SpotwatchError
+from spotwatchd.errors import LeaseLost, SpotwatchError
 from spotwatchd.store.local_journal import parse_seal, seal_json, write_whole
 
 
@@ -36,11 +37,12 @@ class Remembered:
 
 
 class Memory:
-    """The file. One thread only."""
+    """The file. Any thread."""
 
     def __init__(self, runtime_dir: Path, boot_id: str) -> None:
         self._path = runtime_dir / "tenure.json"
         self._boot_id = boot_id
+        self._lock = threading.RLock()
         self.known = self._read()
 
     def _read(self) -> Remembered | None:
@@ -61,23 +63,28 @@ class Memory:
 
     def begin(self, generation: int, token: str) -> None:
         """A lease is about to be asked for under ``token``. Raises OSError."""
-        self._write(Remembered(generation, token, self._boot_id))
+        with self._lock:
+            self._write(Remembered(generation, token, self._boot_id))
 
-    def next_sequence(self) -> int:
-        """A sequence number that was never used in this tenure. Raises OSError."""
-        assert self.known is not None  # noqa: S101 - uploads begin under a tenure
-        self._write(replace(self.known, sequence=self.known.sequence + 1))
-        return self.known.sequence
+    def next_sequence(self, count: int = 1) -> int:
+        """``count`` numbers never used in this tenure; returns the highest. Raises OSError."""
+        with self._lock:
+            if self.known is None:
+                raise LeaseLost("no tenure to number checkpoints under")
+            known = replace(self.known, sequence=self.known.sequence + count)
+            self._write(known)
+            return known.sequence
 
     def took(self, restored: Seal | None) -> None:
         """The take is over. Raises OSError."""
-        assert self.known is not None  # noqa: S101 - takes begin with ``begin``
-        self._write(replace(self.known, taken=True, restored=restored))
+        with self._lock:
+            assert self.known is not None  # noqa: S101 - takes begin with ``begin``
+            self._write(replace(self.known, taken=True, restored=restored))
 
     def forget(self) -> None:
         """The lease is given back, or lost."""
-        self.known = None
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
+            self.known = None
             self._path.unlink(missing_ok=True)
 
     def _write(self, known: Remembered) -> None:

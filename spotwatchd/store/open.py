@@ -95,7 +95,7 @@ def _open_s3(url: str, parts: SplitResult, options: StoreOptions) -> Backend:
         raise _refused(url, str(error)) from None
     settings = with_settings(url, parts.query, options)
     caller = Caller(parts.netloc, f"{prefix}/" if prefix else "", settings)
-    return S3Backend(caller, settings.threads)
+    return S3Backend(caller, settings)
 
 
 def with_settings(url: str, query: str, options: StoreOptions) -> StoreOptions:

@@ -36,12 +36,20 @@ class Taken:
 
 @dataclass(frozen=True)
 class Upload:
-    """A checkpoint whose bytes the store has acknowledged."""
+    """A checkpoint whose bytes the store has acknowledged.
+
+    Attributes:
+        base: the listed checkpoint through which the objects of earlier ones were found that
+            this one refers to; None: it refers to none.
+        sent: bytes that left this machine for it, before its seal and after.
+    """
 
     id: CheckpointId
     form: str
     files: tuple[StoredFile, ...]
     seconds: float
+    base: CheckpointId | None = None
+    sent: int = 0
 
     @property
     def size(self) -> int:

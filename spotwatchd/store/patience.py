@@ -10,6 +10,7 @@ from spotwatchd.errors import SpotwatchError, StoreUnavailable
 from spotwatchd.store.swap import boottime
 
 T = TypeVar("T")
+Flow = Callable[[int, Callable[[], None]], None]
 
 # The first retry is quick because most failures are single ones; the longest pause bounds
 # how late a store that is back gets noticed.
@@ -33,6 +34,8 @@ class Patience:
         cancelled: set by another thread.
         trouble: told of each failure that is tried again.
         still: asked at each check; raises when there is no point in going on.
+        flow: told of bytes before they leave, and of ``check``: it may wait, and count. What
+            is sent again counts again.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class Patience:
         cancelled: threading.Event | None = None,
         trouble: Callable[[StoreUnavailable], None] = lambda _: None,
         still: Callable[[], object] = lambda: None,
+        flow: Flow | None = None,
     ) -> None:
         self.deadline = deadline
         self.cancelled = cancelled or threading.Event()
         self.trouble = trouble
         self.still = still
+        self.flow = flow
 
     def check(self) -> None:
         """Raise Cancelled, OutOfTime, or what ``still`` raises, when it is time to stop."""
@@ -61,8 +66,10 @@ class Patience:
             return most
         return max(0.1, min(most, self.deadline - boottime()))
 
-    def spend(self, size: int) -> None:  # noqa: ARG002 - no cap yet
+    def spend(self, size: int) -> None:
         """Wait until ``size`` more bytes may be sent, then check."""
+        if self.flow is not None:
+            self.flow(size, self.check)
         self.check()
 
     def pause(self, seconds: float) -> None:

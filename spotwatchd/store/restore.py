@@ -109,7 +109,7 @@ def fetch(backend: Backend, manifest: Manifest, directory: Path) -> None:
 
 
 def _fetch_file(backend: Backend, manifest: Manifest, entry: StoredFile, root: Path) -> None:
-    key = file_key(manifest.job, manifest.id, entry.path)
+    key = file_key(manifest.job, manifest.holder(entry), entry.path)
     path = root / entry.path
     path.parent.mkdir(parents=True, exist_ok=True)
     size = crc = 0

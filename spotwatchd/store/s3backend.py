@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from spotwatchd.errors import Conflict, Damaged, StoreDenied, StoreError, StoreUnavailable
-from spotwatchd.store.base import Document, Limits, ObjectInfo
+from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece
 from spotwatchd.store.checksum import CHUNK, crc64nvme, from_base64, to_base64
 from spotwatchd.store.keys import (
     DOCUMENT_LIMIT,
@@ -19,10 +19,14 @@ from spotwatchd.store.keys import (
     check_key,
     is_own_key,
 )
+from spotwatchd.store.options import StoreOptions
 from spotwatchd.store.retry import Patience
-from spotwatchd.store.s3client import S3Caller
+from spotwatchd.store.s3client import Carrier, S3Caller
 from spotwatchd.store.s3errors import Absent
-from spotwatchd.store.s3upload import Upload, Uploader
+from spotwatchd.store.s3http import Timeouts
+from spotwatchd.store.s3library import Library
+from spotwatchd.store.s3parts import Parts
+from spotwatchd.store.s3wire import Wire
 
 T = TypeVar("T")
 
@@ -30,17 +34,43 @@ T = TypeVar("T")
 # connection; whoever called decides what a store that is away means.
 _TRIES = 3
 _SECONDS = 30.0
+# 10,000 parts (S3's limit) of a file that grows are 156 GiB; a larger one is sent in larger
+# parts after its seal. Measured: 8 MiB is slower, 64 MiB is not faster (docs/transport.md).
+PART_SIZE = 16 << 20
+_SPARE = 8  # idle connections kept beyond one per thread
 _BATCH = 1000  # S3's limit of keys in one DeleteObjects
 
 
 class S3Backend:
     """See base.Backend. Safe for threads."""
 
-    def __init__(self, call: S3Caller, threads: int) -> None:
+    part_size = PART_SIZE
+
+    def __init__(self, call: S3Caller, options: StoreOptions) -> None:
         self._call = call
         self._prefix = call.prefix
+        self._options = options
         self.url = f"s3://{call.bucket}/{call.prefix}".rstrip("/")
-        self._uploader = Uploader(call, self._read_full, threads)
+        self._parts = Parts(call, self._carrier, self._read_full)
+        self._lock = threading.Lock()
+        self._made: Carrier | None = None
+
+    def _carrier(self) -> Carrier:
+        """Made at its first use: it needs the credentials, and those may need the network."""
+        with self._lock:
+            if self._made is None:
+                site, options = self._call.site(), self._options
+                timeouts = Timeouts(options.connect_timeout, options.read_timeout)
+                most = options.threads + _SPARE
+                self._made = Wire(self._call, site, timeouts, most) if site else Library(self._call)
+            return self._made
+
+    def warm(self, limits: Limits) -> None:
+        """Have the credentials and a connection for each thread ready before they are needed.
+
+        Raises StoreUnavailable, StoreDenied; nothing is lost then but the head start.
+        """
+        self._carrier().warm(self._options.threads, limits)
 
     def read_document(self, key: str) -> Document | None:
         """See base.Backend. The version's token is the ETag."""
@@ -80,10 +110,32 @@ class S3Backend:
             raise Conflict(f"the document is gone: {error.what}", where=error.where) from error
         return str(answer["ETag"])
 
-    def put(self, key: str, path: Path, size: int, crc64nvme: int, *, timeout: float) -> None:
-        """See base.Backend. May overrun ``timeout`` by the time-out of one request."""
-        upload = Upload(path, self._full(check_key(key)), size, crc64nvme)
-        self._uploader.put(upload, Patience.of(timeout))
+    def begin(self, key: str, limits: Limits) -> str:
+        """See base.Backend."""
+        return self._parts.begin(self._full(check_key(key)), limits)
+
+    def send_part(self, key: str, upload: str, number: int, piece: Piece, limits: Limits) -> Part:
+        """See base.Backend."""
+        return self._parts.send_part(self._full(check_key(key)), upload, number, piece, limits)
+
+    def finish(self, key: str, upload: str, parts: Sequence[Part], limits: Limits) -> None:
+        """See base.Backend."""
+        self._parts.finish(self._full(check_key(key)), upload, parts, limits)
+
+    def abort(self, key: str, upload: str) -> None:
+        """See base.Backend."""
+        self._parts.abort(self._full(check_key(key)), upload)
+
+    def put_piece(self, key: str, piece: Piece, limits: Limits) -> int:
+        """See base.Backend."""
+        return self._parts.put_piece(self._full(check_key(key)), piece, limits)
+
+    def open_uploads(self, prefix: str) -> Iterator[tuple[str, str, float]]:
+        """See base.Backend."""
+        for full, token, began in self._parts.open_uploads(f"{self._prefix}{as_folder(prefix)}"):
+            key = full.removeprefix(self._prefix)
+            if is_own_key(key):
+                yield key, token, began
 
     def put_bytes(self, key: str, body: bytes, *, only_if_absent: bool = False) -> None:
         """See base.Backend. Repeated only when it is not conditional."""
@@ -133,17 +185,10 @@ class S3Backend:
         """See base.Backend."""
         if not size:
             return
-        full = self._full(check_key(key))
         try:
-            answer = self._call("GetObject", full, Range=f"bytes={offset}-{offset + size - 1}")
+            self._carrier().get(self._full(check_key(key)), offset, size, sink, limits)
         except Absent:
             raise KeyError(key) from None
-        for chunk in self._call.chunks(answer["Body"], full, CHUNK):
-            limits.check()
-            sink(memoryview(chunk))
-            size -= len(chunk)
-        if size:
-            raise Damaged("the object is too short", where=f"{self.url}/{key}")
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """See base.Backend."""

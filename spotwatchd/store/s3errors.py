@@ -58,13 +58,11 @@ _ACTIONS = {
 _CREDENTIALS = {
     "InvalidAccessKeyId": "the access key does not exist: check AWS_ACCESS_KEY_ID or the profile",
     "SignatureDoesNotMatch": "the secret key does not belong to the access key",
-    "ExpiredToken": "the credentials have expired: renew them, or use an instance profile",
-    "ExpiredTokenException": "the credentials have expired: renew them, or use an instance profile",
-    "TokenRefreshRequired": "the credentials have expired: renew them",
     "InvalidToken": "the session token is malformed: check AWS_SESSION_TOKEN",
     "RequestTimeTooSkewed": "this machine's clock is wrong: start chronyd or ntpd",
     "RequestExpired": "this machine's clock is wrong: start chronyd or ntpd",
 }
+EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _MAKE_SPACE = "the store is full: free space there, or keep fewer checkpoints"
 _NAME_REGION = "the bucket is in another region: add ?region=NAME to the store's URL"
 _FULL = {"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "StorageFull"}
@@ -90,6 +88,13 @@ def meaning(answer: Answer) -> StoreError:
         return Damaged(
             f"the bytes that arrived are not those sent: {answer.what}", where=answer.where
         )
+    if answer.code in EXPIRED:
+        # They come from somewhere that renews them, and are read anew before each try.
+        return StoreUnavailable(
+            answer.what,
+            where=answer.where,
+            remedy="the credentials have expired: renew them, or use an instance profile",
+        )
     if answer.code not in _FULL and _is_transient(answer):
         return unavailable(answer.what, answer.where)
     return _denied(answer, _remedy(answer))
@@ -107,6 +112,15 @@ def unavailable(what: str, where: str) -> StoreUnavailable:
         what,
         where=where,
         remedy="it is tried again; if it stays so, look at the network, the endpoint and the store",
+    )
+
+
+def untrusted(operation: str, where: str) -> StoreDenied:
+    """The certificate is not signed by anybody whom this machine trusts."""
+    return StoreDenied(
+        f"cannot {operation}: the store's certificate is not trusted",
+        where=where,
+        remedy="set AWS_CA_BUNDLE to the file with the authority's certificate",
     )
 
 

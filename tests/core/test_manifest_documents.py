@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spotwatchd.core.head import Head, Listed, Quarantined, parse_head
 from spotwatchd.core.ids import CheckpointId, is_job_name
 from spotwatchd.core.lease import Lease, Owner, parse_lease
-from spotwatchd.core.manifest import Manifest, StoredFile, is_inside, parse_manifest
+from spotwatchd.core.manifest import NEWEST_VERSION, Manifest, StoredFile, is_inside, parse_manifest
 from spotwatchd.core.spec import make_spec, parse_spec
 from spotwatchd.errors import Damaged, StoreDenied
 
@@ -65,8 +65,30 @@ def test_what_is_written_is_read_back() -> None:
 
 def test_a_higher_version_is_refused_by_name(kind: str) -> None:
     """It is not garbage, so it must not be repaired."""
-    with pytest.raises(StoreDenied, match="version 2"):
-        PARSERS[kind][1](changed(kind, version=2))
+    newest = NEWEST_VERSION if kind == "manifest" else 1
+    with pytest.raises(StoreDenied, match=f"version {newest + 1}.*up to {newest}"):
+        PARSERS[kind][1](changed(kind, version=newest + 1))
+
+
+OLDER = CheckpointId(2, 9, 30)
+SHARING = replace(MANIFEST, files=(*MANIFEST.files, StoredFile("frozen", 5, 1, OLDER)))
+
+
+def test_a_manifest_says_which_checkpoint_holds_a_file_that_had_not_changed() -> None:
+    """Read back as written, by readers that know of it: others refuse the version."""
+    assert parse_manifest(SHARING.encode(), "job", ID, "") == SHARING
+    assert [SHARING.holder(entry) for entry in SHARING.files] == [ID, OLDER]
+    assert SHARING.references == {(OLDER, "frozen")}
+    versions = [json.loads(each.encode())["version"] for each in (MANIFEST, SHARING)]
+    assert versions == [1, 2]
+
+
+@pytest.mark.parametrize("held_by", [str(ID), str(CheckpointId(3, 8, 0)), "frozen", "", 7])
+def test_a_file_can_only_be_held_by_an_earlier_checkpoint(held_by: object) -> None:
+    """So references never go round in a circle."""
+    entry = {"path": "frozen", "size": 1, "crc64nvme": "0" * 16, "in": held_by}
+    with pytest.raises(Damaged, match="in: expected"):
+        PARSERS["manifest"][1](changed("manifest", version=2, files=[entry]))
 
 
 def test_unknown_fields_do_no_harm(kind: str) -> None:

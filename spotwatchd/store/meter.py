@@ -1,0 +1,52 @@
+"""How far an upload is: counted as bytes leave, said at most twice a second."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from spotwatchd.store.pace import Pace
+from spotwatchd.store.swap import boottime
+
+_EVERY = 0.5
+
+Said = Callable[[int, int], None]
+
+
+class Meter:
+    """Counts the bytes of one upload command. Any thread.
+
+    Args:
+        pace: how fast they may leave.
+        say: told (bytes that the store has, about; bytes in all).
+
+    Attributes:
+        sent: bytes that left this machine, those that left twice counted twice.
+    """
+
+    def __init__(self, pace: Pace, say: Said = lambda _sent, _size: None) -> None:
+        self._pace = pace
+        self._say = say
+        self._lock = threading.Lock()
+        self._there = 0
+        self._size = 0
+        self._said_at = 0.0
+        self.sent = 0
+
+    def begin(self, there: int, size: int) -> None:
+        """The upload begins: ``there`` of its ``size`` bytes need not be sent."""
+        with self._lock:
+            self._there, self._size, self.sent = there, size, 0
+
+    def spend(self, size: int, check: Callable[[], None]) -> None:
+        """See patience.Patience: flow."""
+        self._pace.spend(size, check)
+        with self._lock:
+            self.sent += size
+            now = boottime()
+            due = self._size > 0 and now - self._said_at >= _EVERY
+            if due:
+                self._said_at = now
+            told = min(self._size, self._there + self.sent)
+        if due:
+            self._say(told, self._size)
