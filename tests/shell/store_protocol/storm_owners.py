@@ -47,6 +47,7 @@ class First:
     Attributes:
         told: steps that it believes to have committed.
         since: steps that it believes so although it began them when the job was another's.
+        crash: an error that is none of ours.
     """
 
     hands: Hands
@@ -57,6 +58,7 @@ class First:
     since: list[int] = field(default_factory=list)
     step: int = 10
     said: str = ""
+    crash: str = ""
 
     def commit(self, seconds: float = 2.0) -> None:
         """The next one. Raises LeaseLost and all else."""
@@ -78,6 +80,9 @@ class First:
                 return
             except (SpotwatchError, OSError) as error:
                 self.said = str(error)
+            except Exception as error:  # noqa: BLE001 - told at the end
+                self.crash = f"{type(error).__name__}: {error}"
+                return
 
     def renew(self) -> None:
         """As the replicator does."""
@@ -148,6 +153,8 @@ def _insist(second: Hands, verdict: Verdict) -> Taken:
 
 def _ask_first(first: First, verdict: Verdict) -> None:
     """In calm weather it learns that the job is another's."""
+    if first.crash:
+        verdict.lost.append(f"the first machine fails: {first.crash}")
     if first.since:
         verdict.lost.append(f"committed although another machine had the job: {first.since}")
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 from tests.shell.store_protocol.sea import Sea, Verdict
 from tests.shell.store_protocol.storm_commit import random_commit, ride
 from tests.shell.store_protocol.storm_owners import random_takeover, take_over
@@ -18,8 +20,18 @@ def scenario(seed: int) -> str:
 
 
 def storm(sea: Sea, seed: int, which: str = "") -> Verdict:
-    """Live through the one of this seed."""
-    match which or scenario(seed):
+    """Live through the one of this seed. An error that is none of ours is a broken promise."""
+    which = which or scenario(seed)
+    try:
+        return _storm(sea, seed, which)
+    except Exception as error:  # noqa: BLE001 - the other storms go on
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        return Verdict(seed, which, 0.0, lost=[said.replace("\n", " ")])
+
+
+def _storm(sea: Sea, seed: int, which: str) -> Verdict:
+    match which:
         case "owners":
             return take_over(sea, random_takeover(seed))
         case "restore":
