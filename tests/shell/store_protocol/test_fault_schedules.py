@@ -6,6 +6,10 @@ lives through as many others as one likes.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -17,7 +21,7 @@ from tests.servers.fixtures import BUCKET, seaweed
 from tests.servers.forecast import KINDS, forecast
 from tests.servers.seaweed import ACCESS, SECRET, Seaweed
 from tests.servers.weather import CALM, Kind, Spell, Weather
-from tests.shell.store_protocol.machine import save
+from tests.shell.store_protocol.machine import ROOT, save
 from tests.shell.store_protocol.sea import MIB, Sea, Verdict, small
 from tests.shell.store_protocol.storm_commit import Commit, ride
 from tests.shell.store_protocol.storm_restore import Rescue, rescue
@@ -175,3 +179,15 @@ def test_a_weather_follows_from_its_seed() -> None:
     assert weathers == [forecast(seed, 5.0) for seed in range(300)]
     drawn = {spell.kind for weather in weathers for spell in weather.spells}
     assert drawn == {*KINDS}
+
+
+def test_the_script_tells_its_figures_on_the_last_line() -> None:
+    """A storm that does no harm: one commit, in time, nothing false, nothing lost."""
+    script = [sys.executable, "scripts/faults.py", "--runs", "1", "--seed", "14"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        script, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=55, check=True
+    )
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert (figures["storms"], figures["false_commits"], figures["lost"]) == (1, 0, 0)
+    assert figures["commits"]["ours_in_time"] == figures["commits"]["plain_in_time"] == 1
