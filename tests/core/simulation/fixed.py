@@ -21,8 +21,6 @@ ORDERS: dict[str, Order] = {
 }
 
 
-
-
 def _next(replica: Replica, *, keep: bool, olds: bool) -> str:
     """What a replica uploads now."""
     if replica.committing:
