@@ -24,6 +24,7 @@ TIGHT = 0.97  # the older before the newer, when both still fit in this part of 
 _SCENARIOS = ((1.2, 0.35), (0.0, 0.3), (-1.2, 0.35))
 _LEAST = 0.1  # of a rate or size, however large the doubt
 _CRUMB = 0.03  # of the link: less is not worth sending
+_HALF = 0.5  # an upload that gets less than this of what it could use gives way to its job's newer
 _OVERBOOKED = 0.02  # of the link: a file that grows slower than thought leaves no gap
 _SWAPS = 12  # tries to improve an order: bounds the time
 
@@ -105,16 +106,22 @@ class Plan:
         return found
 
     def held(self) -> frozenset[Key]:
-        """Sealed checkpoints that get nothing while their job sends what it is writing.
+        """Sealed checkpoints that get little while their job sends what it is writing.
 
-        One cap holds for both, so the upload of the sealed one must rest.
+        One cap holds for both and uploads go first, so the upload of the sealed one must rest.
         """
-        served = {key[0] for key in self.served()}
+        now = self._now()
+        growing = [(each, share) for each, _, share in now if each.ready > 0]
+        served = {each.job for each, share in growing if not self._starved(share)}
         return frozenset(
             item.key
-            for item, wish, share in self._now()
-            if item.ready <= 0 and wish > 0 and self._starved(share) and item.job in served
+            for item, wish, share in now
+            if item.ready <= 0 and item.job in served and self._little(item, wish, share)
         )
+
+    def _little(self, item: Item, wish: float, share: float) -> bool:
+        unlikely = item.key not in self.chosen and share < 0.98 * min(wish, self.rate)
+        return wish > 0 and (unlikely or share < _HALF * min(wish, self.rate))
 
     def served(self) -> frozenset[Key]:
         """What gets a part of the link now."""
