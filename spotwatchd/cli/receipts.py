@@ -44,6 +44,8 @@ def receipt_text(receipt: Document) -> str:
     if receipt.get("lost_steps") or receipt.get("outcome") not in (None, "committed"):
         lines.append(_loss(receipt))
     lines += [_mark(mark) for mark in receipt.get("marks") or []]
+    decisions = receipt.get("decisions") or []
+    lines += [_decision(each) for each in decisions if isinstance(each, dict)]
     if receipt.get("outcome") == "committed":
         lines.append(_end(receipt))
     elif receipt.get("outcome") is None:
@@ -68,6 +70,11 @@ def _mark(mark: Document) -> str:
     shown = f"{seconds:.2f}" if seconds < 100 else f"{seconds:.0f}   "
     sign = "+" if seconds else " "
     return f"  {mark.get('mark', ''):<16}{sign}{shown:>8} s   {mark.get('text') or ''}".rstrip()
+
+
+def _decision(decision: Document) -> str:
+    """What the budget decided, and when."""
+    return _mark({"mark": "decided", **decision})
 
 
 def _end(receipt: Document) -> str:

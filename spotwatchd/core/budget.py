@@ -24,8 +24,9 @@ TIGHT = 0.97  # the older before the newer, when both still fit in this part of 
 _SCENARIOS = ((1.2, 0.35), (0.0, 0.3), (-1.2, 0.35))
 _LEAST = 0.1  # of a rate or size, however large the doubt
 _CRUMB = 0.03  # of the link: less is not worth sending
+_HALF = 0.5  # an upload that gets less than this of what it could use gives way to its job's newer
 _OVERBOOKED = 0.02  # of the link: a file that grows slower than thought leaves no gap
-_SWAPS = 30  # tries to improve an order: bounds the time
+_SWAPS = 12  # tries to improve an order: bounds the time
 
 
 def keep_older(elapsed: float, typical: float | None, left: float | None) -> bool:
@@ -105,16 +106,22 @@ class Plan:
         return found
 
     def held(self) -> frozenset[Key]:
-        """Sealed checkpoints that get nothing while their job sends what it is writing.
+        """Sealed checkpoints that get little while their job sends what it is writing.
 
-        One cap holds for both, so the upload of the sealed one must rest.
+        One cap holds for both and uploads go first, so the upload of the sealed one must rest.
         """
-        served = {key[0] for key in self.served()}
+        now = self._now()
+        growing = [(each, share) for each, _, share in now if each.ready > 0]
+        served = {each.job for each, share in growing if not self._starved(share)}
         return frozenset(
             item.key
-            for item, wish, share in self._now()
-            if item.ready <= 0 and wish > 0 and self._starved(share) and item.job in served
+            for item, wish, share in now
+            if item.ready <= 0 and item.job in served and self._little(item, wish, share)
         )
+
+    def _little(self, item: Item, wish: float, share: float) -> bool:
+        unlikely = item.key not in self.chosen and share < 0.98 * min(wish, self.rate)
+        return wish > 0 and (unlikely or share < _HALF * min(wish, self.rate))
 
     def served(self) -> frozenset[Key]:
         """What gets a part of the link now."""
@@ -143,7 +150,7 @@ class _Judge:
     """What an order is worth."""
 
     def __init__(self, items: Sequence[Item], link: Estimate, left: float, commit: float) -> None:
-        self.horizon, self.commit = left, commit
+        self.horizon, self.commit, self.rate = left, commit, link.middle
         self.items = {item.key: item for item in items}
         doubtful = link.spread > 0 or any(i.size_doubt > 0 or i.ready_doubt > 0 for i in items)
         scenarios = _SCENARIOS if doubtful else ((0.0, 1.0),)
@@ -168,6 +175,14 @@ class _Judge:
     def by_density(self, keys: Sequence[Key]) -> list[Key]:
         """The most work per byte first."""
         return sorted(keys, key=lambda key: -self.items[key].density)
+
+    def plan(self, order: Sequence[Key], *, fair: bool) -> Plan:
+        """The plan that this order makes."""
+        ordered = tuple(self.items[key] for key in order)
+        likely = Pipe(ordered, commit=self.commit)
+        likely.run(self.rate, self.horizon, fair=fair)
+        done = frozenset(likely.done)
+        return Plan(ordered, done, fair, self.rate, self.horizon, self.commit, self.worth(order))
 
     def candidates(self) -> list[list[Key]]:
         """For each scenario the best choice in it first, then the rest."""
@@ -218,6 +233,10 @@ def decide(
         present: the order in force.
     """
     judge = _Judge(items, link, left, commit)
+    easy = _kept(judge, present) or sorted(judge.items, key=lambda key: key[1])
+    all_of_it = judge.everything() * (1 - 1e-6)
+    if judge.worth(easy, fair=True, part=SURE) >= all_of_it:
+        return judge.plan(easy, fair=True)
     best, worth = _best(judge, judge.candidates())
     best, worth = _hedged(judge, best, worth)
     if len(judge.cases) > 1:
@@ -225,11 +244,7 @@ def decide(
     kept = _kept(judge, present)
     if kept is not None and (old := judge.worth(kept)) * (1 + KEEP) >= worth:
         best, worth = kept, old
-    ordered = [judge.items[key] for key in best]
-    likely = Pipe(ordered, commit=commit)
-    likely.run(link.middle, left)
-    fair = judge.worth(best, fair=True, part=SURE) >= judge.everything() * (1 - 1e-6)
-    return Plan(tuple(ordered), frozenset(likely.done), fair, link.middle, left, commit, worth)
+    return judge.plan(best, fair=judge.worth(best, fair=True, part=SURE) >= all_of_it)
 
 
 def _best(judge: _Judge, orders: Sequence[list[Key]]) -> tuple[list[Key], float]:

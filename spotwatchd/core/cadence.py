@@ -8,9 +8,9 @@ the upload runs beside it.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 
+from spotwatchd.core.estimate import robust
 from spotwatchd.core.settings import CoreSettings
 
 
@@ -19,12 +19,13 @@ def interval(wanted: float | None, costs: Sequence[float], settings: CoreSetting
 
     Args:
         wanted: the job's own setting: None = choose, 0 = never, else exactly that.
-        costs: flush seconds of the latest saves; the median forgives one slow disk.
+        costs: flush seconds of the latest saves, the figures that the budget goes by, too.
         settings: the machine's.
     """
     if wanted is not None:
         return wanted if wanted > 0 else None
-    cost = statistics.median(costs) if costs else settings.assumed_cost
+    known = robust(costs)
+    cost = settings.assumed_cost if known is None else known.middle
     chosen = math.sqrt(2 * settings.mtbf * max(cost, 0.0))
     return min(max(chosen, settings.min_interval), settings.max_interval)
 

@@ -98,7 +98,9 @@ def _set_paces(turn: Turn, plan: Plan | None, link: Estimate | None) -> None:
     caps = plan.caps() if plan is not None else {}
     speaking = all(jobs[name].meter.speaks for name in caps)
     if plan is None or link is None or plan.fair or not speaking or not _knows(turn, caps, link):
-        _hold(turn, None)
+        # Which of one job's own checkpoints goes first needs no knowledge of the others.
+        alone = plan is not None and not plan.fair and speaking and len(caps) == 1
+        _hold(turn, plan if alone else None)
         caps = dict.fromkeys(jobs)
     else:
         _hold(turn, plan)

@@ -191,6 +191,7 @@ def rest(turn: Turn, job: Job, flight: Flight) -> None:
     if flight.no is not None and job.saving is Saving.UPLOADING:
         _cancel(turn, job, flight)
         flight.no, flight.resting, flight.retry_at = None, True, turn.drain.deadline
+        job.meter.begin(turn.now)
         job.save("again")
 
 
@@ -276,6 +277,7 @@ def _measure(turn: Turn, job: Job, flight: Flight, event: Uploaded) -> None:
     """Figures for the budget: how long, how many bytes, how fast."""
     way, sent = job.way, event.size if event.sent is None else event.sent
     flight.uploaded_at = turn.now
+    job.meter.begin(turn.now)
     way.seconds.append(event.seconds)
     way.sizes.append(float(min(event.size, sent + flight.early)))
     if flight.alone and event.seconds >= _MEASURABLE:

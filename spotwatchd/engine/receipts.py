@@ -79,8 +79,8 @@ class Receipts:
         entry = self._open.get(job)
         if entry is None or entry.document["outcome"] is not None:
             return
-        decisions = entry.document.setdefault("decisions", [])
-        if isinstance(decisions, list) and len(decisions) < _DECISIONS:
+        decisions = entry.document["decisions"]
+        if len(decisions) < _DECISIONS:
             seconds = round(time.time() - entry.seen, 3)
             decisions.append({"seconds": seconds, "text": line})
             self._keep(entry.document["id"], entry.document)
@@ -111,6 +111,8 @@ class Receipts:
         if not isinstance(document.get("marks"), list) or not document.get("id"):
             return
         document = {**document, "resumed_on": self._machine}
+        if not isinstance(document.get("decisions"), list):
+            document["decisions"] = []
         self._open[job] = _Open(document, float(document["seen"]))
 
     def unannounced(self, job: str, previous: str | None, step: int | None) -> None:
@@ -124,6 +126,7 @@ class Receipts:
             "notice": {"source": "none", "action": "none", "told": "", "seen_at": wall_text(now)},
             "seen": now,
             "marks": [],
+            "decisions": [],
             "outcome": "unannounced",
             "step": step,
             "lost_steps": None,

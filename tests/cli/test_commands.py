@@ -142,6 +142,13 @@ def test_a_receipt_reads_as_a_story() -> None:
     )
 
 
+def test_a_receipt_tells_what_the_budget_decided() -> None:
+    """When, and with which figures; what is no decision is left out."""
+    decision = {"seconds": 0.5, "text": "uploads step 500 first: 12.1 GB"}
+    lines = receipt_text({**RECEIPT, "decisions": [decision, "x"]}).splitlines()
+    assert lines[-2] == "  decided         +    0.50 s   uploads step 500 first: 12.1 GB"
+
+
 def test_a_loss_comes_first() -> None:
     """Lost steps and the reason stand above the timeline."""
     lost = {**RECEIPT, "outcome": "abandoned", "lost_steps": 1, "reason": "the store was away"}

@@ -57,6 +57,7 @@ class Driven:
         self.core = Core(settings=CoreSettings(), first_number=1)
         self.actions: list[tuple[float, a.Action]] = []
         self._numbers: dict[str, tuple[int, str]] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
         self._live_through(Past(case))
 
     # -- before the notice -----------------------------------------------------------------
@@ -137,6 +138,8 @@ class Driven:
         self._numbers[job.name] = (upload.no, "old")
         replica = self.stream.replicas[job.name]
         replica.upload = "old"
+        begun = -(1 - job.left) * job.size / self.case.rate
+        self._begun[job.name] = (begun, job.size)
         self._report(replica, NOTICE - 1e-6)
 
     # -- from the notice on ----------------------------------------------------------------
@@ -170,8 +173,10 @@ class Driven:
             self._send(e.Committed(replica.job.name, no, seal, "id"))
         for replica, _ in self.stream.uploaded_now():
             job = replica.job
+            begun, left = self._begun.get(job.name, (-1.0, job.size))
+            sent, seconds = round(left), self.stream.now - begun
             no, size = self._numbers[job.name][0], round(job.size)
-            self._send(e.Uploaded(job.name, no, size, 1.0, size))
+            self._send(e.Uploaded(job.name, no, size, seconds, sent))
         for replica in self.stream.sealed_now():
             job = replica.job
             asked = getattr(self.core.view(job.name), "asked", 0)
@@ -192,6 +197,7 @@ class Driven:
             case a.Upload():
                 what = "new" if action.seal.step == _STEPS["new"] else "old"
                 replica.upload = what
+                self._begun[action.job] = (self.stream.now, replica.left[what])
                 self._numbers[action.job] = (action.no, what)
             case a.CancelUpload():
                 replica.upload = ""

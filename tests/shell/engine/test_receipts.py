@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from spotwatchd.core.actions import JobSettled
+from spotwatchd.core.actions import Choice, Decided, JobSettled
 from spotwatchd.core.words import MachineAction, Notice, Settlement
-from spotwatchd.engine import text
+from spotwatchd.engine import decisions, text
 from spotwatchd.engine.receipts import Receipts
 
 NOTICE = Notice("ec2-spot", MachineAction.TERMINATE, 100.0, "key", "2026-11-21T14:32:07Z")
@@ -111,3 +111,60 @@ def test_a_notice_is_one_sentence() -> None:
     line = text.noticed(NOTICE, 108.0, 1_795_271_419.0)
     assert line.startswith("EC2 takes this machine back at ")
     assert line.endswith("(terminate, 1 min 48 s left)")
+
+
+SEALED = Choice(step=500, size=12_100_000_000, ready=0.0, seconds=39.0, value=62.0, fits=True)
+COMING = Choice(step=None, size=12_100_000_000, ready=8.0, seconds=39.0, value=420.0, fits=False)
+
+
+def _decided(place: int, jobs: int, *choices: Choice) -> Decided:
+    return Decided("job", place, jobs, 310e6, 61.0, choices)
+
+
+def test_a_decision_is_told_with_its_figures() -> None:
+    """What goes up, how large, how fast, how long of how long, and what it saves."""
+    assert decisions.sentence(_decided(1, 2, SEALED, COMING)) == (
+        "uploads step 500 first: 12.1 GB at 310.3 MB/s needs 39 s of 1 min 1 s, "
+        "saves 1 min 2 s of work; the new checkpoint would not get through as well"
+    )
+
+
+def test_the_order_among_jobs_and_checkpoints_is_told() -> None:
+    """Whose turn it is, and what follows."""
+    later = Choice(step=None, size=1_000_000, ready=8.0, seconds=0.1, value=420.0, fits=True)
+    line = decisions.sentence(_decided(2, 3, SEALED, later))
+    assert line.startswith("uploads step 500 as number 2 of 3 jobs: ")
+    assert "; then the new checkpoint: ready in 8.0 s, 1.0 MB at 10.0 MB/s needs 0.1 s" in line
+
+
+def test_what_will_not_get_through_is_said() -> None:
+    """With the figures that say so; a stall is called one."""
+    line = decisions.sentence(_decided(0, 1, COMING))
+    assert line.startswith("the new checkpoint is not expected to get through: ready in 8.0 s")
+    stalled = Choice(step=7, size=5_000_000, ready=0.0, seconds=None, value=1.0, fits=False)
+    assert "its upload stalls" in decisions.sentence(_decided(0, 0, stalled))
+
+
+def test_decisions_are_kept_in_the_receipt_but_not_without_end() -> None:
+    """It travels in head. What comes after the drain is over for the job is no part of it."""
+    receipts = Receipts(_forget, "A")
+    receipts.begin(1, NOTICE, "job", step=None)
+    for number in range(50):
+        receipts.decide("job", f"decision {number}")
+    receipts.decide("other", "nobody's")
+    document = receipts.travelling("job")
+    assert document is not None
+    assert [each["text"] for each in document["decisions"]] == [f"decision {n}" for n in range(8)]
+    receipts.settle(_settled(), 1.0, 40)
+    assert receipts.close("job") is not None
+
+
+def test_garbage_for_decisions_from_the_store_is_none() -> None:
+    """Head is not trusted."""
+    receipts = Receipts(_forget, "B")
+    document = {"seen": 1.0, "marks": [], "id": "x", "outcome": None, "decisions": "rm -rf"}
+    receipts.arrived("job", document)
+    receipts.decide("job", "here")
+    done = receipts.close("job")
+    assert done is not None
+    assert [each["text"] for each in done["decisions"]] == ["here"]
