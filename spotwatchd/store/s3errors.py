@@ -53,6 +53,7 @@ _ACTIONS = {
     "DeleteObject": "s3:DeleteObject",
     "DeleteObjects": "s3:DeleteObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "ListObjectsV2": "s3:ListBucket",
 }
 _CREDENTIALS = {
@@ -159,7 +160,7 @@ def _remedy(answer: Answer) -> str:
 def _permission(answer: Answer) -> str:
     action = _ACTIONS.get(answer.operation, "s3:PutObject")
     bucket = f"arn:aws:s3:::{answer.bucket}"
-    if action == "s3:ListBucket":
+    if action.startswith("s3:ListBucket"):
         return f"allow {action} on {bucket} (the whole policy is in docs/stores.md)"
     needs = f"allow {action} on {bucket}/{answer.prefix}*"
     if action == "s3:GetObject":

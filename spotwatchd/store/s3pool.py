@@ -28,8 +28,8 @@ class Pool:
         weakref.finalize(self, _close_all, self._idle)
 
     def warm(self, count: int, limits: Limits) -> None:
-        """Have at least ``count`` connections ready."""
-        while len(self._fresh_idle()) < count:
+        """Have ``count`` connections ready. Raises Broken."""
+        for _ in range(count - len(self._fresh_idle())):
             self._give_back(self._connect(limits))
 
     def _fresh_idle(self) -> list[Connection]:

@@ -172,16 +172,21 @@ class Board:
             self.failure = self.failure or error
             self._ready.notify_all()
 
-    def restart(self, load: Load, turn: int) -> None:
-        """Its upload is gone: send all of it anew (once for all workers of that turn)."""
+    def restart(self, load: Load, turn: int) -> str:
+        """Its upload is gone: send all of it anew (once for all workers of that turn).
+
+        Returns the old upload's token, or "" if somebody else was first.
+        """
         with self._ready:
             if load.turn != turn:
-                return
+                return ""
             load.turn += 1
+            old = load.upload
             load.upload, load.parts, load.left = "", {}, load.count
             load.finishing = False
             self._again.extend(Task(load, n, load.turn) for n in range(1, load.count + 1))
             self._ready.notify_all()
+            return old
 
     def take(self, limits: Limits) -> Task | None:
         """The next task: a new one, else a slow one for the second time; None at the end."""

@@ -210,7 +210,11 @@ class _Work:
     def _begin_anew(self, task: Task, error: UploadGone) -> None:
         self._trouble(error)
         self._pause(FIRST_PAUSE, self._limits)
-        self._board.restart(task.load, task.turn)
+        old = self._board.restart(task.load, task.turn)
+        if old:
+            # It may be there all the same, if what could not be found was one of its parts.
+            with contextlib.suppress(StoreError):
+                self._backend.abort(task.load.file.key, old)
 
     def _patiently(self, action: Callable[[], T], limits: Limits) -> T:
         """The action's result. Tries again, alone, while the limits allow."""

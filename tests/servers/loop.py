@@ -31,6 +31,12 @@ class LoopThread:
 
 
 async def _others_done() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if others:
-        await asyncio.wait(others, timeout=15)
+    """Those included that begin meanwhile: a connection may still wait to be accepted."""
+    end = asyncio.get_running_loop().time() + 15
+    await asyncio.sleep(0)
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        left = end - asyncio.get_running_loop().time()
+        if left <= 0:
+            return
+        await asyncio.wait(others, timeout=left)
+        await asyncio.sleep(0)

@@ -94,6 +94,7 @@ class Proxy:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self.seen: list[tuple[str, str]] = []
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     def __enter__(self) -> Self:
         self._loop = LoopThread()
@@ -134,6 +135,10 @@ class Proxy:
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The loop keeps no strong reference: a task whose client has gone while it waits for
+        # the server's answer would be collected in the middle of that.
+        task = asyncio.current_task()
+        self._serving.add(task)
         try:
             request = await _read_request(reader, writer)
             if request:
@@ -142,6 +147,7 @@ class Proxy:
             pass  # the client went away, which is its right
         finally:
             writer.close()
+            self._serving.discard(task)
 
     def _fault_for(self, request: Request) -> Fault | None:
         with self._lock:
