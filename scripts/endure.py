@@ -44,7 +44,7 @@ from spotwatchd.wire.seal import sealed_name
 JOB = "endure"
 SHARED_SIZE = 1 << 20
 # The shared file changes this often, an upload is left behind, another owner takes over.
-CHANGE_EVERY, ABANDON_EVERY, TAKE_EVERY = 50, 20, 250
+CHANGE_EVERY, ABANDON_EVERY, TAKE_EVERY = 7, 5, 25
 # Interpreter, allocator and libraries settle during the first tenth; what grows after it leaks.
 WARM = 0.1
 RSS_MAY_GROW = 16 << 20
@@ -250,7 +250,9 @@ class Run:
 
 def endure(base: Path, url: str, count: int, seed: int) -> dict[str, Any]:
     """Run it. Returns the report."""
-    run = Run(base, url, open_backend(url), seed)
+    backend = open_backend(url)
+    backend.probe()  # as a replicator does first; it also makes the bucket
+    run = Run(base, url, backend, seed)
     began = time.monotonic()
     threads = [threading.Thread(target=body) for body in (run.sweep_forever, run.read_forever)]
     for thread in threads:
