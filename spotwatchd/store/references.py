@@ -19,10 +19,9 @@ class References:
     def to(self, checkpoint: CheckpointId) -> dict[str, frozenset[CheckpointId]]:
         """The paths of ``checkpoint`` that are needed, and by whom.
 
-        Listed or not, marked or not: a checkpoint whose manifest is there counts. Raises
-        StoreUnavailable, StoreDenied (also for a manifest of a newer version).
+        Listed or not, marked or not: a checkpoint whose manifest was there at the last ``look``
+        counts.
         """
-        self._look()
         found: dict[str, frozenset[CheckpointId]] = {}
         for other, references in self._known.items():
             for holder, path in references:
@@ -34,7 +33,11 @@ class References:
         """Its manifest is about to go."""
         self._known.pop(checkpoint, None)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read the manifests that are new.
+
+        Raises StoreUnavailable, StoreDenied (also for a manifest of a newer version).
+        """
         stored = stored_ids(self._backend, self._job)
         known = {}
         for checkpoint in stored:

@@ -21,6 +21,8 @@ LONGEST_PAUSE = 2.0
 # The daemon sends an empty line every 5 s; three missing ones are no accident.
 _SILENCE = 15.0
 _EVENTS_KEPT = 1000
+# Old news of these would only crowd out what matters.
+_FLEETING = ("progress", "growing")
 
 Message = dict[str, Any]
 
@@ -62,8 +64,10 @@ class Link:
             self._news.notify_all()
 
     def send(self, event: Message) -> None:
-        """Say ``event`` as soon as the daemon listens."""
+        """Say ``event`` as soon as the daemon listens; how far things are, now or never."""
         with self._news:
+            if event["event"] in _FLEETING and not self.connected:
+                return
             self._events.append(event)
             self._news.notify_all()
 

@@ -9,8 +9,8 @@ steps, and this is why no pause between them does harm. Let it be the owner of g
    in the store, not in that head, of a generation not above G, and not being written by this
    process. It notes when it first saw that, and waits the grace period for readers.
 3. *Mark.* It writes X/.removed.
-4. *Check.* It reads head, then every manifest that the store has, then head again. Only if
-   both times head was the same one, of (G, its tenure), and does not list X, it goes on.
+4. *Check.* It reads every manifest that the store has, and after that head once more. Only if
+   head is still (G, its tenure) and still does not list X it goes on.
 5. *Delete.* MANIFEST.json first, then the files, the mark last. Files of X that one of those
    manifests refers to stay (core/manifest.py: ``in``); when no referring checkpoint is in the
    store any more, X is looked at again.
@@ -37,17 +37,19 @@ that already lists X took place before, and resumes look at head, not at marks.
 Can a checkpoint M that is listed, now or later, refer to a file of X that is deleted? A
 reference is found through a *base*: a listed checkpoint that has the file itself or whose
 manifest refers to it. The swap that adds M is refused unless its base is listed in the very
-head that it follows (core/fence.py: commit). Let K be the head of step 4.
+head that it follows (core/fence.py: commit). Let T be the moment when step 4 began to list the
+manifests. X is not listed at T or later: it was not in step 2, and ids do not come back.
 
-* M is listed in K. Then its manifest was written before K was, and so before the manifests
-  were read: the file stays.
-* M is added by a later swap. Follow the bases from M back to X: M, its base, the base of that
-  one, and so on. X, the last, is not listed in K nor ever after. Take the last one that was
-  added after K. Its base was listed when it was added, after K; ids do not come back, so the
-  base is listed in K. It is not X. So it refers to the file, its manifest was read: it stays.
-* M is listed by a rebuild, which comes after K. If its manifest was read in step 4, the file
-  stays. If it was written later and committed, see above. If it was written later and never
-  committed: by this owner with a base that its head listed, K or a later one, see above.
+* M's manifest was written before T. M is listed at the end, so nobody deleted its manifest, and
+  it was read: the file stays.
+* M's manifest was written after T. Follow the bases from M back to X: M, its base, the base of
+  that one, and so on. X, the last, was written before T. Take the last one that was written
+  after T. Its base was written before T, and was listed when the one above it was added, after
+  T. So it is not X, and refers to the file. Nobody had deleted its manifest before T, nor while
+  step 4 read: this sweeper does one thing at a time, and another one would belong to a higher
+  generation, which the look at head finds. So its manifest was read: the file stays.
+* M is listed by a rebuild of head, and was never committed. Written before T, see above. Written
+  after T by an owner that head names: its base was listed when it was written, see above.
 
 One case is left, and takes three accidents at once: an owner that was fenced long ago writes a
 manifest after all, this sweeper is stopped in step 5, and head becomes unreadable. The rebuilt
@@ -66,7 +68,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spotwatchd.core.fence import fence
-from spotwatchd.core.head import Head
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.lease import Tenure
 from spotwatchd.core.manifest import MANIFEST, REMOVED
@@ -82,6 +83,8 @@ from spotwatchd.store.swap import boottime
 
 # S3 deletes 1,000 keys a request; smaller batches let a stopped sweeper look up sooner.
 _BATCH = 500
+# Checkpoints that are checked together: to read the manifests for each would not keep up.
+_TOGETHER = 50
 
 
 class Sweeper:
@@ -123,7 +126,9 @@ class Sweeper:
         now = boottime()
         self._first_seen = {each: self._first_seen.get(each, now) for each in found}
         ready = ripe(self._first_seen, boottime(), self.grace)
-        deleted = [checkpoint for checkpoint in ready if self._delete(tenure, checkpoint)]
+        deleted = []
+        for start in range(0, len(ready), _TOGETHER):
+            deleted += self._delete(tenure, ready[start : start + _TOGETHER])
         self._uploads.run(tenure)
         return deleted
 
@@ -154,21 +159,27 @@ class Sweeper:
             if checkpoint in there and others & there
         }
 
-    def _delete(self, tenure: Tenure, checkpoint: CheckpointId) -> bool:
-        """Whether it is gone, as far as nobody needs it."""
-        prefix = checkpoint_prefix(self.job, checkpoint)
-        if not any(True for _ in self.backend.objects(prefix)):
-            self._done(checkpoint, frozenset())
-            return False
-        self.backend.put_bytes(removed_key(self.job, checkpoint), b"")
-        before = self._check(tenure, checkpoint)
-        needed = self._references.to(checkpoint)
-        if self._check(tenure, checkpoint) != before:
-            return False  # head has moved on meanwhile: another time
-        self._references.forget(checkpoint)
-        self._remove(prefix, {f"{prefix}/{path}" for path in needed})
-        self._done(checkpoint, frozenset().union(*needed.values()))
-        return True
+    def _delete(self, tenure: Tenure, ready: list[CheckpointId]) -> list[CheckpointId]:
+        """Delete what nobody needs of them; returns those of which there was something."""
+        marked = [checkpoint for checkpoint in ready if self._mark(checkpoint)]
+        if not marked:
+            return []
+        self._references.look()
+        self._check(tenure, marked)
+        for checkpoint in marked:
+            needed = self._references.to(checkpoint)
+            self._references.forget(checkpoint)
+            self._remove(checkpoint, set(needed))
+            self._done(checkpoint, frozenset().union(*needed.values()))
+        return marked
+
+    def _mark(self, checkpoint: CheckpointId) -> bool:
+        """False when nothing is there to be deleted."""
+        if any(True for _ in self.backend.objects(checkpoint_prefix(self.job, checkpoint))):
+            self.backend.put_bytes(removed_key(self.job, checkpoint), b"")
+            return True
+        self._done(checkpoint, frozenset())
+        return False
 
     def _done(self, checkpoint: CheckpointId, needed_by: frozenset[CheckpointId]) -> None:
         del self._first_seen[checkpoint]
@@ -177,20 +188,21 @@ class Sweeper:
         else:
             self._empty.add(checkpoint)
 
-    def _remove(self, prefix: str, needed: set[str]) -> None:
-        keys = [info.key for info in self.backend.objects(prefix)]
-        mark, manifest = f"{prefix}/{REMOVED}", f"{prefix}/{MANIFEST}"
-        self.backend.delete([manifest])
-        rest = [key for key in keys if key not in (mark, manifest) and key not in needed]
+    def _remove(self, checkpoint: CheckpointId, needed: set[str]) -> None:
+        prefix = f"{checkpoint_prefix(self.job, checkpoint)}/"
+        paths = [info.key.removeprefix(prefix) for info in self.backend.objects(prefix)]
+        self.backend.delete([prefix + MANIFEST])
+        stays = needed | {MANIFEST, REMOVED}
+        rest = [prefix + path for path in paths if path not in stays]
         for start in range(0, len(rest), _BATCH):
             self.backend.delete(rest[start : start + _BATCH])
-        self.backend.delete([mark])
+        self.backend.delete([prefix + REMOVED])
 
-    def _check(self, tenure: Tenure, checkpoint: CheckpointId) -> Head:
+    def _check(self, tenure: Tenure, marked: list[CheckpointId]) -> None:
         head = read_head(self.backend, self.job)
         if head is None:
             raise LeaseLost(f"head of {self.job} is gone", where=self.backend.url)
         fence(head, tenure)
-        if checkpoint not in unlisted([checkpoint], head, in_progress=self._in_progress()):
-            raise LeaseLost(f"{checkpoint} is listed again", where=self.backend.url)
-        return head
+        again = set(marked) - unlisted(marked, head, in_progress=self._in_progress())
+        if again:
+            raise LeaseLost(f"{min(again)} is listed again", where=self.backend.url)

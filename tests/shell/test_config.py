@@ -48,6 +48,7 @@ max_interval = 600
 keep_last = 5
 keep_every = 1000
 grace_seconds = 5
+upload_limit = "50MB"
 
 [lease]
 seconds = 10
@@ -86,6 +87,7 @@ EXPECTED: dict[str, Any] = {
     "checkpoint.keep_last": 5,
     "checkpoint.keep_every": 1000,
     "checkpoint.grace_seconds": 5.0,
+    "checkpoint.upload_limit": 50_000_000,
     "lease.seconds": 10.0,
     "jobs.max_crashes": 5,
     "jobs.stop_grace": 3.0,
@@ -179,6 +181,9 @@ WRONG = {
     "[jobs]\nmax_jobs = 1.5": ("jobs.max_jobs = 1.5", "line 2", "a whole number from 1"),
     "[jobs]\nmax_jobs = 0": ("jobs.max_jobs = 0", "line 2", "from 1 to 10000"),
     '[log]\nlevel = "loud"': ('log.level = "loud"', "line 2", '"debug" or "info"'),
+    '[checkpoint]\nupload_limit = "50Mb/s"': ("upload_limit", "line 2", '"50MB" or "50MiB"'),
+    "[checkpoint]\nupload_limit = 999": ("upload_limit = 999", "line 2", "from 1000"),
+    '[checkpoint]\nupload_limit = "0.9KB"': ("upload_limit", "line 2", "from 1000"),
     '[checkpoint]\ninterval = "often"': ("checkpoint.interval", "line 2", '"auto" or a number'),
     'store = "/mnt/efs"': ('store = "/mnt/efs"', "line 1", "file:///"),
     'store = "s3:/bucket"': ("s3:/bucket", "line 1", "s3://BUCKET"),

@@ -124,8 +124,8 @@ def test_an_unlisted_checkpoint_that_may_be_found_again_protects_its_files(
     first = commit(hands, 10)
     second = commit(hands, 20)
     third = commit(hands, 30, FROZEN[::-1])
-    waiting = hands.sweeper._references.to(first)
-    assert waiting == {"frozen.bin": {second}}
+    hands.sweeper._references.look()
+    assert hands.sweeper._references.to(first) == {"frozen.bin": {second}}
     assert [m.id for m in complete_manifests(directory.backend, JOB)] == [first, second, third]
     for _ in range(3):
         hands.sweeper.run()
