@@ -56,6 +56,13 @@ class _File:
     descriptor: int = -1
 
 
+class _LocalTrouble(Exception):
+    """The local disk refuses; a backend must not take that for the store's own trouble."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
 class _Landing:
     """Where the bytes of one range go."""
 
@@ -69,13 +76,16 @@ class _Landing:
         self._fresh = _is_hole(descriptor, offset, size)
 
     def sink(self, view: memoryview) -> None:
-        """The next bytes. Raises Damaged, OSError."""
+        """The next bytes. Raises Damaged, _LocalTrouble."""
         size = len(view)
         if size > self.left:
             raise Damaged("the store sends more bytes than it was asked for")
         self.crc = crc64nvme(view, self.crc)
         if not (self._fresh and _is_zero(view)):
-            _write(self._descriptor, view, self.at)
+            try:
+                _write(self._descriptor, view, self.at)
+            except OSError as error:
+                raise _LocalTrouble(error) from error
         self.at, self.left = self.at + size, self.left - size
 
 
@@ -175,6 +185,8 @@ class Fetching:
     def _try(self, key: str, landing: _Landing) -> None:
         try:
             self._backend.fetch(key, landing.at, landing.left, landing.sink, self)
+        except _LocalTrouble as trouble:
+            raise trouble.error from None
         except KeyError:
             raise Damaged("a file is missing", where=f"{self._backend.url}/{key}") from None
         if landing.left:

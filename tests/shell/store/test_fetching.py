@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import uuid
@@ -244,6 +245,27 @@ def test_cancelling_ends_it(there: Manifest, proxied: Backend, proxy: Proxy, fet
 
     with pytest.raises(Cancelled):
         fetch(proxied, there, Patience(cancelled=cancelled), cancel_when_stalled)
+
+
+class ReadOnly(Partial):
+    """On a disk that takes no more bytes."""
+
+    def open_file(self, number: int, entry: StoredFile) -> int:
+        """As long as it will be, and not to be written."""
+        os.close(super().open_file(number, entry))
+        return os.open(self.files / entry.path, os.O_RDONLY)
+
+
+def test_trouble_of_the_local_disk_is_not_the_stores(
+    store: Backend, content: dict[str, bytes], tmp_path: Path
+) -> None:
+    """It is raised as it is, at once: trying again would not help."""
+    manifest = stored(store, {"a/one": content["a/one"]})
+    partial = ReadOnly(tmp_path / "to", manifest, "boot")
+    wanted = Wanted(0, manifest.files[0], f"{manifest.job}/checkpoints/{ID}/a/one")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        Fetching(store, partial, Patience(), 4).run([wanted], lambda: None)
+    partial.close()
 
 
 def test_what_is_done_beside_it_can_end_it(
