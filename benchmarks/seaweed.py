@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.support.measure import Took, command, seconds
 from benchmarks.support.ours import Committer
 from benchmarks.support.peers import Library, Rclone, S5cmd, Server, program
-from benchmarks.support.rows import Pair, Row, faster, parser_of
+from benchmarks.support.rows import Pair, Row, faster, parser_of, say
 from benchmarks.support.shapes import MIB, Shape, make
 from spotwatchd.rehearsal.s3server import LocalS3
 
@@ -96,7 +96,7 @@ def main() -> int:
         found: dict[str, list[Took]] = {}
         for number in range(options.rounds):
             one_round(shape, number, found)
-        rows += rows_of(shape, found)
+        rows += say(rows_of(shape, found))
     print(json.dumps(rows))
     return 0
 

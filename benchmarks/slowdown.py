@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.support.child import Child
 from benchmarks.support.ours import Moving, moving, seal_links
 from benchmarks.support.peers import Rclone, S5cmd, Server
-from benchmarks.support.rows import Row, parser_of
+from benchmarks.support.rows import Row, parser_of, say
 from benchmarks.support.shapes import MIB, change, scratch
 from benchmarks.support.sink import Sink
 from spotwatchd.errors import SpotwatchError
@@ -140,7 +140,7 @@ def main() -> int:
     options = parser.parse_args()
     print("slowdown: training, replicating", file=sys.stderr)
     found = measure(options)
-    print(json.dumps([row(found, peer, options.link) for peer in PEERS]))
+    print(json.dumps(say([row(found, peer, options.link) for peer in PEERS])))
     return 0
 
 
