@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.support.child import Child
 from benchmarks.support.ours import Moving, moving, rename_sealed
 from benchmarks.support.peers import S5cmd, Server
-from benchmarks.support.rows import Pair, Row, cheaper, faster, parser_of
+from benchmarks.support.rows import Pair, Row, cheaper, faster, parser_of, say
 from benchmarks.support.shapes import MIB, scratch
 from benchmarks.support.sink import Sink
 from spotwatchd.wire.seal import sealed_name
@@ -167,7 +167,7 @@ def main() -> int:
     saving = torch_speed(options.mib)
     for name in options.cases:
         print(f"growing: link {name}", file=sys.stderr)
-        rows += case(name, saving, options)
+        rows += say(case(name, saving, options))
     print(json.dumps(rows))
     return 0
 

@@ -21,7 +21,7 @@ from benchmarks.support.child import Child
 from benchmarks.support.measure import Took, seconds
 from benchmarks.support.ours import Committer
 from benchmarks.support.peers import LARGE, MANY, S5cmd, Server
-from benchmarks.support.rows import Pair, Row, below, cheaper, faster, parser_of
+from benchmarks.support.rows import Pair, Row, below, cheaper, faster, parser_of, say
 from benchmarks.support.shapes import SHAPES, Shape, make, scratch
 from benchmarks.support.sink import Sink
 from spotwatchd.errors import SpotwatchError
@@ -111,7 +111,7 @@ def main() -> int:
     rows: list[Row] = []
     for shape in (SHAPES[number] for number in options.shapes):
         print(f"restore: {shape.name}", file=sys.stderr)
-        rows += measure(shape, options.rounds)
+        rows += say(measure(shape, options.rounds))
     print(json.dumps(rows))
     return 0
 

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.support.measure import Took, command, seconds
 from benchmarks.support.ours import Committer
 from benchmarks.support.peers import LARGE, MANY, Rclone, S5cmd, Server, best, program
-from benchmarks.support.rows import Pair, Row, below, cheaper, faster, parser_of
+from benchmarks.support.rows import Pair, Row, below, cheaper, faster, parser_of, say
 from benchmarks.support.shapes import SHAPES, SMALL, Shape, make, scratch
 from benchmarks.support.sink import Sink
 
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> list[Row]:
                 peer, series = measure(sink, shape, home, options.rounds)
             found = rows_of(name, peer, series, goal_of(shape, tls=tls))
             found[0]["peer_start"] = round(start, 3)
-            rows += found
+            rows += say(found)
     return rows
 
 

@@ -62,6 +62,15 @@ def below(name: str, pair: Pair, goal: float) -> Row:
     return {**row, "ours": round(worst, 3)}
 
 
+def say(rows: Sequence[Row]) -> list[Row]:
+    """Tell them on stderr as soon as they are known; the rows."""
+    for row in rows:
+        verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
+        figures = f"{row['ours']:g} : {row['peer']:g} {row['unit']} ({row['peer_name']})"
+        print(f"  {row['name']}: {figures}, ratio {row['ratio']} {verdict}", file=sys.stderr)
+    return list(rows)
+
+
 def _row(name: str, pair: Pair, ratio: float, goal: str | None, met: bool | None) -> Row:
     return {
         "name": name,

@@ -76,6 +76,9 @@ def _compile(compiler: str, target: Path, *, tls: bool) -> str:
     if done.returncode:
         return done.stderr.strip() or f"{compiler} ended with {done.returncode}"
     partial.rename(target)
+    for old in CACHE.glob("s3sink-" + "?" * 12):
+        if not target.name.startswith(old.name):
+            old.unlink(missing_ok=True)
     return ""
 
 
