@@ -20,14 +20,16 @@ from spotwatchd.store.heads import read_head
 from spotwatchd.store.jobs import restore_to
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
+from spotwatchd.store.outcomes import Taken
 from spotwatchd.wire.seal import sealed_name
 from tests.servers.stormproxy import StormProxy
 from tests.shell.store_protocol.hands import Hands
-from tests.shell.store_protocol.machine import Place
+from tests.shell.store_protocol.machine import Place, save
 
 # All clients in a storm wait so long for a silent server. The deadlines of storms are a tenth
 # of real ones, and so is this.
 TIMEOUT = 1.0
+CALM_SECONDS = 60.0
 PREFIX = "storms"
 KIB, MIB = 1 << 10, 1 << 20
 Files = dict[str, bytes]
@@ -186,6 +188,17 @@ class Voyage:
             return
         if found(scratch / sealed_name(step)) != files:
             verdict.false.append(f"step {step} is listed and has other bytes")
+
+
+def take(hands: Hands) -> Taken:
+    """In calm weather, however busy this machine is."""
+    return hands.custody.take(hands.limits(CALM_SECONDS), lambda _: None)
+
+
+def commit(hands: Hands, step: int, files: Files) -> None:
+    """The same for a commit."""
+    seal = save(hands.machine.checkpoints, step, files)
+    hands.custody.commit(seal, "periodic", None, hands.limits(CALM_SECONDS))
 
 
 def _open(bucket: str, endpoint: str, timeout: float) -> Backend:
