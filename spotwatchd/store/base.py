@@ -108,12 +108,6 @@ class Backend(Protocol):
         reads back and looks for its own nonce or id.
         """
 
-    def put(self, key: str, path: Path, size: int, crc64nvme: int, *, timeout: float) -> None:
-        """Upload a file under a unique key; returns only when the store has verified it.
-
-        Raises Damaged when the local bytes no longer have this size and checksum.
-        """
-
     # An object in the making: parts in any order, from many threads, nothing visible before
     # ``finish``. Each of these is one try: whoever schedules them (shipping.py) tries again.
 

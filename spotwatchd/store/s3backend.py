@@ -185,6 +185,8 @@ class S3Backend:
         """See base.Backend."""
         if not size:
             return
+        if not size:
+            return
         try:
             self._carrier().get(self._full(check_key(key)), offset, size, sink, limits)
         except Absent:

@@ -41,9 +41,8 @@ def resign(request: Any, clock: Clock, keys: Keys) -> None:
     payload = headers.pop("x-amz-content-sha256")
     signed = Signer(region, clock).sign(request.method, url.path, query, headers, keys, payload)
     for name in ("x-amz-date", "x-amz-security-token", "authorization"):
-        del request.headers[name]
         if name in signed:
-            request.headers[name] = signed[name]
+            request.headers[name] = signed[name]  # takes the place of the old one
 
 
 def _signed_headers(request: Any, names: list[str], host: str) -> dict[str, str]:

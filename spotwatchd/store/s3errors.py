@@ -84,20 +84,28 @@ def meaning(answer: Answer) -> StoreError:
         return Conflict(f"another writer came first: {answer.what}", where=answer.where)
     if answer.status == 404 and answer.code != "NoSuchBucket":
         return Absent(answer.what, where=answer.where)
-    if answer.code in _DIGEST:
-        return Damaged(
-            f"the bytes that arrived are not those sent: {answer.what}", where=answer.where
-        )
+    if answer.status == 416 or answer.code in _DIGEST:
+        return _damaged(answer)
     if answer.code in EXPIRED:
-        # They come from somewhere that renews them, and are read anew before each try.
-        return StoreUnavailable(
-            answer.what,
-            where=answer.where,
-            remedy="the credentials have expired: renew them, or use an instance profile",
-        )
+        return _expired(answer)
     if answer.code not in _FULL and _is_transient(answer):
         return unavailable(answer.what, answer.where)
     return _denied(answer, _remedy(answer))
+
+
+def _damaged(answer: Answer) -> Damaged:
+    if answer.status == 416:
+        return Damaged("the object is shorter than it should be", where=answer.where)
+    return Damaged(f"the bytes that arrived are not those sent: {answer.what}", where=answer.where)
+
+
+def _expired(answer: Answer) -> StoreUnavailable:
+    """They come from somewhere that renews them, and are read anew before each try."""
+    return StoreUnavailable(
+        answer.what,
+        where=answer.where,
+        remedy="the credentials have expired: renew them, or use an instance profile",
+    )
 
 
 def _is_transient(answer: Answer) -> bool:

@@ -14,6 +14,9 @@ from spotwatchd.store.checksum import crc64nvme_of_file
 from spotwatchd.store.init import init_store
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
+from spotwatchd.store.patience import Patience
+from spotwatchd.store.shipping import Outgoing, Shipped, ship
+from spotwatchd.store.swap import boottime
 from tests.servers.fixtures import aws_environment, s3_prefix, seaweed
 from tests.servers.proxy import Proxy
 from tests.servers.seaweed import Seaweed
@@ -28,6 +31,13 @@ class Local:
     path: Path
     size: int
     crc: int
+
+
+def send(store: Backend, key: str, local: Local, seconds: float = 50.0) -> Shipped:
+    """One file to the store, as the daemon's replicator sends it."""
+    file = Outgoing(key, local.path, local.path.name, local.size)
+    (shipped,) = ship(store, [file], Patience(boottime() + seconds))
+    return shipped
 
 
 @pytest.fixture

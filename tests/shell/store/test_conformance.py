@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from spotwatchd.core.ids import CheckpointId
 from spotwatchd.errors import Conflict, Damaged
 from spotwatchd.store.base import Backend
+from spotwatchd.store.checkpoints import survey, upload
 from spotwatchd.store.checksum import crc64nvme_of_chunks
-from tests.shell.store.conftest import Local
+from spotwatchd.store.patience import Patience
+from tests.shell.store.conftest import Local, send
 
 MakeLocal = Callable[[int], Local]
-
-
-def put(store: Backend, key: str, local: Local) -> None:
-    store.put(key, local.path, local.size, local.crc, timeout=50)
 
 
 def test_a_document_that_was_never_written_is_none(store: Backend) -> None:
@@ -73,7 +73,8 @@ def test_a_write_on_a_version_of_a_document_that_is_gone_is_refused(store: Backe
 def test_a_file_is_stored_whole(store: Backend, local: MakeLocal, size: int) -> None:
     """Empty, one byte, a chunk, the largest single request, one byte more, several parts."""
     file = local(size)
-    put(store, "job/checkpoints/a/model.pt", file)
+    shipped = send(store, "job/checkpoints/a/model.pt", file)
+    assert (shipped.size, shipped.crc64nvme) == (size, file.crc)
     info = store.info("job/checkpoints/a/model.pt")
     assert info is not None
     assert info.size == size
@@ -82,8 +83,8 @@ def test_a_file_is_stored_whole(store: Backend, local: MakeLocal, size: int) -> 
 
 
 def test_putting_again_is_no_error(store: Backend, local: MakeLocal) -> None:
-    put(store, "job/checkpoints/a/x", local(10))
-    put(store, "job/checkpoints/a/x", local(20))
+    send(store, "job/checkpoints/a/x", local(10))
+    send(store, "job/checkpoints/a/x", local(20))
     info = store.info("job/checkpoints/a/x")
     assert info is not None
     assert info.size == 20
@@ -94,29 +95,37 @@ def changed(file: Local, how: str) -> None:
         file.path.unlink()
     elif how == "shorter":
         file.path.write_bytes(file.path.read_bytes()[:-1])
-    elif how == "longer":
-        file.path.write_bytes(file.path.read_bytes() + b"x")
     else:
-        data = bytearray(file.path.read_bytes())
-        data[-1] ^= 1
-        file.path.write_bytes(data)
+        file.path.write_bytes(file.path.read_bytes() + b"x")
 
 
 @pytest.mark.parametrize("size", [1000, 9_000_000])
-@pytest.mark.parametrize("how", ["gone", "shorter", "longer", "one bit"])
+@pytest.mark.parametrize("how", ["gone", "shorter", "longer"])
 def test_a_file_that_changed_is_refused(
     store: Backend, local: MakeLocal, size: int, how: str
 ) -> None:
-    """The sealed size and checksum are what must arrive; nothing is left in the store."""
+    """The sealed size is what must arrive; nothing is left in the store."""
     file = local(size)
     changed(file, how)
     with pytest.raises(Damaged) as refused:
-        put(store, "job/checkpoints/a/x", file)
+        send(store, "job/checkpoints/a/x", file)
     assert str(file.path) in refused.value.where
     assert refused.value.remedy
     assert store.info("job/checkpoints/a/x") is None
     assert list(store.objects("")) == []
     assert list(store.children("")) == []
+
+
+def test_a_file_that_was_touched_while_it_was_stored_is_refused(
+    store: Backend, local: MakeLocal
+) -> None:
+    """Its time tells: nobody writes to a sealed checkpoint."""
+    file = local(1000)
+    form, files = survey(file.path.parent, file.path.name)
+    os.utime(file.path, ns=(1, files[0].mtime_ns + 1))
+    assert form == "file"
+    with pytest.raises(Damaged, match="changed while it was stored"):
+        upload(store, "job", CheckpointId(1, 1, 1), files, Patience())
 
 
 def test_small_objects(store: Backend) -> None:

@@ -18,7 +18,7 @@ from spotwatchd.store.base import Backend
 from spotwatchd.store.directory import DirectoryBackend
 from spotwatchd.store.init import init_store
 from spotwatchd.store.open import open_backend
-from tests.shell.store.conftest import Local
+from tests.shell.store.conftest import Local, send
 
 MakeLocal = Callable[[int], Local]
 
@@ -27,7 +27,7 @@ def every_call(store: Backend, local: Local) -> list[Callable[[], object]]:
     return [
         lambda: store.read_document("job/lease.json"),
         lambda: store.write_document("job/lease.json", b"1", None),
-        lambda: store.put("job/a/x", local.path, local.size, local.crc, timeout=5),
+        lambda: send(store, "job/a/x", local, 5),
         lambda: store.put_bytes("job/a/y", b"1"),
         lambda: store.info("job/a/x"),
         lambda: list(store.read("job/a/x")),
@@ -169,13 +169,13 @@ def test_a_full_disk(tmp_path: Path, local: MakeLocal) -> None:
     with tmpfs(tmp_path / "store", "size=4m"):
         init_store(f"file://{tmp_path}/store", any_disk=True)
         store = open_backend(f"file://{tmp_path}/store")
-        store.put("job/a/x", file.path, file.size, file.crc, timeout=5)
+        send(store, "job/a/x", file, 5)
         with pytest.raises(StoreDenied, match="no space left") as refused:
-            store.put("job/a/y", file.path, file.size, file.crc, timeout=5)
+            send(store, "job/a/y", file, 5)
         assert "is full" in refused.value.remedy
         assert [o.key for o in store.objects("")] == ["job/a/x"]
         store.delete(["job/a/x"])
-        store.put("job/a/y", file.path, file.size, file.crc, timeout=5)
+        send(store, "job/a/y", file, 5)
 
 
 @pytest.mark.root

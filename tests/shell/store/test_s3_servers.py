@@ -12,10 +12,13 @@ from spotwatchd.rehearsal.s3server import free_ports
 from spotwatchd.store.base import Backend
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
+from spotwatchd.store.patience import OutOfTime, Patience
+from spotwatchd.store.shipping import Outgoing, ship
+from spotwatchd.store.swap import boottime
 from tests.servers.carefree import Carefree
 from tests.servers.fixtures import use_credentials
 from tests.servers.seaweed import READER, READER_SECRET, Seaweed
-from tests.shell.store.conftest import Local
+from tests.shell.store.conftest import Local, send
 
 MakeLocal = Callable[[int], Local]
 
@@ -38,7 +41,7 @@ def simple(carefree: Carefree, aws_environment: StoreOptions) -> Backend:
 
 def test_without_a_checksum_the_object_is_read_back(simple: Backend, local: MakeLocal) -> None:
     file = local(100_000)
-    simple.put("job/a/x", file.path, file.size, file.crc, timeout=10)
+    send(simple, "job/a/x", file, 10)
     info = simple.info("job/a/x")
     assert info is not None
     assert info.crc64nvme is None
@@ -50,8 +53,15 @@ def test_a_server_that_stores_something_else_is_noticed(
     """It keeps no checksum and flips a bit: reading back finds it."""
     carefree.faults.add("flip")
     file = local(100_000)
-    with pytest.raises(StoreUnavailable, match="holds other bytes"):
-        simple.put("job/a/x", file.path, file.size, file.crc, timeout=10)
+    heard: list[StoreUnavailable] = []
+    with pytest.raises(OutOfTime):
+        ship(
+            simple,
+            [Outgoing("job/a/x", file.path, "x", file.size)],
+            Patience(boottime() + 1),
+            trouble=heard.append,
+        )
+    assert "holds other bytes" in heard[0].what
 
 
 def test_a_server_without_batch_deletion(simple: Backend, carefree: Carefree) -> None:
@@ -76,7 +86,7 @@ def test_a_bucket_that_is_missing(
     for call in (
         lambda: store.write_document("job/lease.json", b"1", None),
         lambda: store.read_document("job/lease.json"),
-        lambda: store.put("job/a/x", file.path, file.size, file.crc, timeout=5),
+        lambda: send(store, "job/a/x", file, 5),
         lambda: list(store.objects("")),
     ):
         with pytest.raises(StoreDenied, match="NoSuchBucket") as refused:
@@ -156,7 +166,7 @@ def test_documents_survive_the_death_of_the_server(
     """SIGKILL and a new start: what was acknowledged is there, and versions still hold."""
     version = s3.write_document("job/lease.json", b"1", None)
     file = local(9_000_000)
-    s3.put("job/a/x", file.path, file.size, file.crc, timeout=20)
+    send(s3, "job/a/x", file, 20)
     seaweed.kill()
     try:
         with pytest.raises(StoreUnavailable):

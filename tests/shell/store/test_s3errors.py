@@ -8,7 +8,7 @@ from spotwatchd.errors import Conflict, Damaged, StoreDenied, StoreError, StoreU
 from spotwatchd.store.s3errors import Absent, Answer, meaning
 
 TABLE: list[tuple[int, str, type[StoreError], str]] = [
-    (400, "ExpiredToken", StoreDenied, "have expired"),
+    (400, "ExpiredToken", StoreUnavailable, "have expired"),
     (400, "InvalidToken", StoreDenied, "AWS_SESSION_TOKEN"),
     (403, "InvalidAccessKeyId", StoreDenied, "AWS_ACCESS_KEY_ID"),
     (403, "RequestTimeTooSkewed", StoreDenied, "chronyd"),
