@@ -88,6 +88,43 @@ class Whole:
         return self.accept(int(text))
 
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of bytes: 50000000, "50MB" (powers of 1000) or "50MiB" (of 1024)."""
+
+    low: int
+    high: int
+
+    @property
+    def wanted(self) -> str:
+        """See Kind."""
+        return f'bytes, such as 50000000, "50MB" or "50MiB", {_bounds(self.low, self.high)}'
+
+    def accept(self, value: Any) -> int:
+        """See Kind."""
+        if isinstance(value, str):
+            return self.parse(value)
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+        ):
+            return value
+        raise ValueError(self.wanted)
+
+    def parse(self, text: str) -> int:
+        """See Kind."""
+        match = re.fullmatch(
+            r"(\d{1,15}(?:\.\d{1,3})?) ?([KMG]i?)?B?", text.strip(), re.IGNORECASE | re.ASCII
+        )
+        if match is None:
+            raise ValueError(self.wanted)
+        return self.accept(int(float(match[1]) * _UNITS[(match[2] or "").lower()]))
+
+
 @dataclass(frozen=True)
 class Switch:
     """True or false."""

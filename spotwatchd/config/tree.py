@@ -19,6 +19,7 @@ from spotwatchd.config.kinds import (
     Mode,
     Names,
     Number,
+    Size,
     Switch,
     Whole,
     WordOr,
@@ -140,6 +141,13 @@ class Checkpoint:
     )
     grace_seconds: float = _seconds(
         0, 86400, 60.0, "How long a checkpoint that left the list stays for those who read it."
+    )
+    upload_limit: int | None = _setting(
+        Size(1000, 10**12),
+        None,
+        "The most bytes a second that a job's checkpoints may take of the network while no "
+        'interruption is near, e.g. "50MB". From a notice on there is no such limit.',
+        example="none",
     )
 
 

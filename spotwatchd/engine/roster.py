@@ -149,6 +149,7 @@ class Roster:
             "keep_last": config.checkpoint.keep_last,
             "keep_every": config.checkpoint.keep_every,
             "grace_seconds": config.checkpoint.grace_seconds,
+            "upload_limit": config.checkpoint.upload_limit,
             "spec": {
                 "version": 1,
                 "name": record.name,

@@ -109,6 +109,11 @@ class Waiting:
         with self._changed:
             self._current = None
 
+    def is_urgent(self) -> bool:
+        """Whether a checkpoint is on its way under a deadline."""
+        with self._changed:
+            return self._current is not None and self._current.deadline is not None
+
     @property
     def idle(self) -> bool:
         """Nothing is done, nothing waits."""

@@ -126,6 +126,7 @@ class DirectoryBackend:
         """See base.Backend."""
         with self._doing("abort", check_key(key)):
             making.abort(self.root, key, upload)
+            self._remove_empty((self.root / key).parent)
             self._remove_empty(making.folder_of(self.root, key).parent)
 
     def put_piece(self, key: str, piece: Piece, limits: Limits) -> int:

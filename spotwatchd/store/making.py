@@ -185,6 +185,9 @@ def _sum(file: int, size: int) -> int:
 
 def abort(root: Path, key: str, token: str) -> None:
     """Remove what is left of an upload, and its folder when it was the last one."""
+    if token.startswith(files.TEMPORARY_PREFIX):
+        (root / key).with_name(token).unlink(missing_ok=True)
+        return
     folder = folder_of(root, key)
     (folder / token).unlink(missing_ok=True)
     (folder / f"{token}{_KEY}").unlink(missing_ok=True)
@@ -200,6 +203,15 @@ def open_uploads(root: Path, prefix: str) -> Iterator[tuple[str, str, float]]:
             began = path.stat().st_mtime
             if key.startswith(prefix) and folder_of(root, key) == path.parent:
                 yield key, path.name.removesuffix(_KEY), began
+    yield from _temporaries(root, prefix)
+
+
+def _temporaries(root: Path, prefix: str) -> Iterator[tuple[str, str, float]]:
+    """What died while it wrote a small object, beside the place where that would stand."""
+    for path in sorted((root / prefix).rglob(f"{files.TEMPORARY_PREFIX}*")) if prefix else ():
+        with contextlib.suppress(FileNotFoundError):
+            key = str(path.with_name("unfinished").relative_to(root))
+            yield key, path.name, path.stat().st_mtime
 
 
 def _key_files(root: Path, prefix: str) -> list[Path]:

@@ -22,14 +22,17 @@ from typing import Any
 
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
 from spotwatchd.store.base import Backend
+from spotwatchd.store.checkpoints import THREADS
 from spotwatchd.store.commands import parse_command
 from spotwatchd.store.custody import Custody
+from spotwatchd.store.follower import Follower
 from spotwatchd.store.job_file import JobFile, read_job_file
 from spotwatchd.store.local_journal import seal_json
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.replicator_link import Link
 from spotwatchd.store.swap import boottime
 from spotwatchd.store.sweep import Sweeper
+from spotwatchd.store.weight import Weight
 from spotwatchd.store.worker import Worker, newest_committed
 
 ORPHAN_SECONDS = 600.0
@@ -37,6 +40,8 @@ ORPHAN_SECONDS = 600.0
 GONE_SECONDS = 5.0
 _SCAN_EVERY = 1.0
 _HELLO_WAITS = 3.0
+# One core's worth is what a training can spare.
+_THREADS_IN_BACKGROUND = 2
 # Un-listed checkpoints wait for the grace period anyway; looking more often finds nothing.
 _SWEEP_AT_LEAST = 0.1
 _SWEEP_AT_MOST = 300.0
@@ -58,14 +63,22 @@ class Replicator:
         )
         self._over = threading.Event()
         self._expiry_told = False
+        self._urgent = False
+        self._weight = Weight()
+        self.follower = Follower(job, backend, self.custody, self.worker.pace, self)
+        self.follower.enter = self._weight.enter
+        self.worker.enter, self.worker.leave = self._weight.enter, self._weight.leave
+        self.follower.busy = self.worker.commands.is_urgent
+        self.custody.bringing.claim = self.follower.claim
+        self.custody.bringing.threads = self._threads
 
     def run(self) -> int:
         """Until it is told to quit. Returns the exit status."""
         threading.excepthook = _crash
         for body in (self._renew_forever, self._sweep_forever, self._scan_forever, self._orphan):
             threading.Thread(target=body, name=body.__name__, daemon=True).start()
-        worker = threading.Thread(target=self._work, name="worker", daemon=True)
-        worker.start()
+        for body in (self._work, self.follower.run):
+            threading.Thread(target=body, name=body.__name__, daemon=True).start()
         # The first hello should tell of a tenure that goes on, but not wait for a store.
         told = self.worker.ready.wait(_HELLO_WAITS)
         self.link.start()
@@ -79,6 +92,7 @@ class Replicator:
 
     def _work(self) -> None:
         self.worker.run()
+        self.follower.stop()
         self._over.set()
 
     def quit(self) -> None:
@@ -98,6 +112,14 @@ class Replicator:
         """See resuming.Tell."""
         self._log(line)
         self.link.send({"event": "said", "line": line})
+
+    def say(self, event: dict[str, Any]) -> None:
+        """See follower.Voice."""
+        self.link.send(event)
+
+    def log(self, line: str) -> None:
+        """See follower.Voice."""
+        self._log(line)
 
     def _log(self, line: str) -> None:
         sys.stderr.write(f"{self.job.name}  {line}\n")
@@ -131,8 +153,26 @@ class Replicator:
             self.quit()
         elif command.do == "cancel":
             self.worker.commands.cancel(command.no)
+        elif command.do == "weight":
+            self._set_weight(urgent=command.level == "urgent")
+        elif command.do == "pace":
+            self.worker.pace.order(command.rate)
         else:
+            if command.deadline is not None:
+                self._set_weight(urgent=True)
             self.worker.commands.put(command)
+
+    def _set_weight(self, *, urgent: bool) -> None:
+        # At once, not in its turn: what is under way now is what is urgent.
+        if urgent == self._urgent:
+            return
+        self._urgent = urgent
+        self._weight.set(urgent=urgent)
+        self.worker.pace.set_urgent(urgent=urgent)
+        self.follower.hurry(urgent=urgent)
+
+    def _threads(self) -> int:
+        return THREADS if self._urgent else _THREADS_IN_BACKGROUND
 
     # ------------------------------------------------------------------ threads
 

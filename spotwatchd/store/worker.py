@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,9 @@ from spotwatchd.store.commands import Command, Waiting
 from spotwatchd.store.custody import Custody
 from spotwatchd.store.leasing import Waiting as LeaseWaiting
 from spotwatchd.store.local_journal import seal_json
+from spotwatchd.store.meter import Meter
 from spotwatchd.store.outcomes import Taken
+from spotwatchd.store.pace import Pace
 from spotwatchd.store.patience import Cancelled, Patience
 from spotwatchd.store.resuming import Tell
 from spotwatchd.store.swap import boottime
@@ -37,7 +38,11 @@ class Worker:
     Args:
         say: sends an event.
         away_for: seconds since a daemon was connected.
-        committed: called after each take and commit (the sweeper looks then).
+        settled: called after each take and commit (the sweeper looks then).
+
+    Attributes:
+        enter, leave: called in the worker's thread around what moves a checkpoint out. A take
+            is not among it: no training is there that it could disturb.
     """
 
     def __init__(
@@ -49,8 +54,11 @@ class Worker:
         settled: Callable[[], None],
     ) -> None:
         self.custody = custody
+        self.pace = Pace(custody.job.upload_limit)
         self.commands = Waiting()
         self.quitting = False
+        self.enter: Callable[[], None] = lambda: None
+        self.leave: Callable[[], None] = lambda: None
         self.ready = threading.Event()  # it is known whether an earlier tenure goes on
         self._say = say
         self._tell = tell
@@ -93,11 +101,15 @@ class Worker:
             "upload": self._upload,
             "commit": self._commit,
             "release": self._release,
-            "weight": self._weight,
         }.get(command.do)
         if doing is not None:
             self._trouble_since = None
+            moving = command.do in ("upload", "commit")
+            if moving:
+                self.enter()
             doing(command)
+            if moving:
+                self.leave()
 
     # ------------------------------------------------------------------ take
 
@@ -129,15 +141,24 @@ class Worker:
 
     # ------------------------------------------------------------------ upload and commit
 
-    def _limits(self, command: Command) -> Patience:
+    def _limits(self, command: Command, meter: Meter) -> Patience:
         return Patience(
-            command.deadline, command.cancelled, self._trouble, still=self.custody.leasing.held
+            command.deadline,
+            command.cancelled,
+            self._trouble,
+            still=self.custody.leasing.held,
+            flow=meter.spend,
         )
+
+    def _meter(self, command: Command) -> Meter:
+        event = {"event": "progress", "no": command.no}
+        return Meter(self.pace, lambda sent, size: self._say({**event, "sent": sent, "size": size}))
 
     def _upload(self, command: Command) -> None:
         assert command.seal is not None  # noqa: S101 - parse_command saw to it
         try:
-            done = self.custody.upload(command.seal, self._limits(command))
+            meter = self._meter(command)
+            done = self.custody.upload(command.seal, self._limits(command, meter), meter)
         except (SpotwatchError, OSError) as error:
             self._failed("upload_failed", command, error)
             return
@@ -149,6 +170,7 @@ class Worker:
                 "size": done.size,
                 "seconds": done.seconds,
                 "files": len(done.files),
+                "sent": done.sent,
             }
         )
 
@@ -158,9 +180,8 @@ class Worker:
         began = boottime()
         self._loose = None
         try:
-            done = self.custody.commit(
-                seal, command.cause, command.interruption, self._limits(command)
-            )
+            limits = self._limits(command, self._meter(command))
+            done = self.custody.commit(seal, command.cause, command.interruption, limits)
         except (SpotwatchError, OSError) as error:
             self._failed("commit_failed", command, error)
             return
@@ -186,14 +207,6 @@ class Worker:
             self._failed("release_failed", command, error)
             return
         self._say({"event": "released", "no": command.no})
-
-    def _weight(self, command: Command) -> None:
-        # Batch scheduling is what an unprivileged process can enter *and* leave again.
-        policy = os.SCHED_OTHER if command.level == "urgent" else os.SCHED_BATCH
-        try:
-            os.sched_setscheduler(0, policy, os.sched_param(0))
-        except OSError as error:
-            self._tell.said(f"cannot change its own weight: {error.strerror}")
 
     def _failed(self, event: str, command: Command, error: Exception) -> None:
         if isinstance(error, Cancelled) and command.do in ("upload", "commit"):
