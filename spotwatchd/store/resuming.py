@@ -18,7 +18,7 @@ from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.local import Local
 from spotwatchd.store.local_journal import LocalSeal, Reign
 from spotwatchd.store.local_scan import mark_of
-from spotwatchd.store.patience import Patience
+from spotwatchd.store.patience import FIRST_PAUSE, Patience
 from spotwatchd.store.restore import RestoredCheckpoint, is_here, local_name, restore
 
 
@@ -109,15 +109,17 @@ class Resuming:
     def _restore(
         self, entry: Listed, tenure: Tenure, limits: Patience, confirm: Callable[[], None]
     ) -> RestoredCheckpoint | None:
-        try:
-            return self._read(entry, limits)
-        except Damaged:
-            # Memory, cache and network make errors too: what is bad is bad twice.
-            pass
-        try:
-            return self._read(entry, limits)
-        except Damaged as error:
-            bad = Quarantined(entry.id, f"{error.what} ({error.where})", now_text())
+        said = ""
+        while True:
+            try:
+                return self._read(entry, limits)
+            except Damaged as error:
+                bad = Quarantined(entry.id, f"{error.what} ({error.where})", now_text())
+            if bad.reason == said:
+                break
+            # Memory, cache and network make errors too, but not the same one twice.
+            said = bad.reason
+            limits.pause(FIRST_PAUSE)
         limits.retry(
             lambda: self.heads.swap(
                 lambda head: fence.quarantine(require(head, self.job), tenure, bad), confirm
