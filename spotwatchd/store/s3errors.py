@@ -62,6 +62,7 @@ _CREDENTIALS = {
     "RequestTimeTooSkewed": "this machine's clock is wrong: start chronyd or ntpd",
     "RequestExpired": "this machine's clock is wrong: start chronyd or ntpd",
 }
+_SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _MAKE_SPACE = "the store is full: free space there, or keep fewer checkpoints"
 _NAME_REGION = "the bucket is in another region: add ?region=NAME to the store's URL"
@@ -88,6 +89,9 @@ def meaning(answer: Answer) -> StoreError:
         return _damaged(answer)
     if answer.code in EXPIRED:
         return _expired(answer)
+    if answer.code in _SKEWED:
+        # Clocks get put right, and the next request is signed with the store's time (s3clock.py).
+        return StoreUnavailable(answer.what, where=answer.where, remedy=_CREDENTIALS[answer.code])
     if answer.code not in _FULL and _is_transient(answer):
         return unavailable(answer.what, answer.where)
     return _denied(answer, _remedy(answer))
