@@ -145,6 +145,17 @@ def test_no_storm_makes_a_false_commit_or_loses_a_true_one(storms: Storms, seed:
     assert verdict.sound, verdict
 
 
+def test_a_refusal_that_breaks_off_in_its_middle_is_tried_again(storms: Storms) -> None:
+    """The manifest is reset on its way, and then the answer that it is absent stops half-way."""
+    manifest = frozenset({"manifest"})
+    reset = Spell("reset", 0.0, PLENTY, frozenset({"put"}), manifest, attempts=1)
+    stall = Spell("stall_answer", 0.0, PLENTY, frozenset({"get"}), manifest, attempts=1)
+    verdict = ride(storms.sea, Commit(1, PLENTY, Weather(1, (reset, stall)), small(1, 20)))
+    assert verdict.sound, verdict
+    assert verdict.hits == {"reset": 1, "stall_answer": 1}
+    assert verdict.ours is not None, verdict.said
+
+
 def test_a_store_that_stays_away_ends_with_the_deadline(storms: Storms) -> None:
     """No answer at all: the commit gives up by itself, and nothing is listed."""
     away = Weather(1, (Spell("gone", 0.0, 60.0),))
