@@ -229,5 +229,5 @@ def random_files(seed: int, step: int) -> Files:
         case "many":
             sizes = [draw.randint(0, 20 * KIB) for _ in range(draw.randint(6, 12))]
         case _:
-            sizes = [draw.randint(9 * MIB, 20 * MIB), draw.randint(1, 100 * KIB)]
+            sizes = [draw.randint(17 * MIB, 28 * MIB), draw.randint(1, 100 * KIB)]
     return {f"part-{n}.bin": draw.randbytes(size) for n, size in enumerate(sizes)}

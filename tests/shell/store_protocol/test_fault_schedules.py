@@ -45,7 +45,7 @@ READ: tuple[Kind, ...] = (
     "reset",
     "gone",
 )
-LARGE = {"part-0.bin": bytes(range(256)) * (9 * MIB // 256)}
+LARGE = {"part-0.bin": bytes(range(256)) * (20 * MIB // 256)}
 IN_PARTS: tuple[tuple[Kind, str], ...] = (
     ("error200", "complete"),
     ("error200_done", "complete"),
