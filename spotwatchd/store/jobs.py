@@ -6,6 +6,7 @@ A daemon looks for work here, a person for a checkpoint.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from spotwatchd.store.heads import read_head
 from spotwatchd.store.layout import spec_key
 from spotwatchd.store.listing import complete_manifests
 from spotwatchd.store.partial import give_up
-from spotwatchd.store.restore import RestoredCheckpoint, restore
+from spotwatchd.store.patience import FIRST_PAUSE
+from spotwatchd.store.restore import RestoredCheckpoint, restore, until_sure
 
 _ROUNDS = 5
 
@@ -147,18 +149,17 @@ def restore_to(
         )
     for entry in wanted[:-1]:
         with contextlib.suppress(Damaged):
-            return _restore_twice(backend, job, entry.id, directory)
-    return _restore_twice(backend, job, wanted[-1].id, directory)
+            return _restore_surely(backend, job, entry.id, directory)
+    return _restore_surely(backend, job, wanted[-1].id, directory)
 
 
-def _restore_twice(
+def _restore_surely(
     backend: Backend, job: str, checkpoint: CheckpointId, directory: Path
 ) -> RestoredCheckpoint:
-    """What is bad is bad twice: memory, cache and network make errors too."""
-    with contextlib.suppress(Damaged):
-        return restore(backend, job, checkpoint, directory)
     try:
-        return restore(backend, job, checkpoint, directory)
+        return until_sure(
+            lambda: restore(backend, job, checkpoint, directory), lambda: time.sleep(FIRST_PAUSE)
+        )
     except Damaged:
         give_up(directory, checkpoint)
         raise

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from spotwatchd.errors import SpotwatchError, StoreUnavailable
+from spotwatchd.store.base import Limits
 from spotwatchd.store.swap import boottime
 
 T = TypeVar("T")
@@ -16,6 +17,15 @@ Flow = Callable[[int, Callable[[], None]], None]
 # how late a store that is back gets noticed.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 3.0
+# No pause takes more than this part of what is left until the deadline, or the last one would
+# take all of it. Never so short that the store is asked without pause.
+SHARE = 16
+SHORTEST_PAUSE = 0.05
+
+
+def cut(seconds: float, limits: Limits) -> float:
+    """A pause, made shorter as the deadline comes nearer."""
+    return max(min(seconds, SHORTEST_PAUSE), limits.left(seconds * SHARE) / SHARE)
 
 
 class Cancelled(SpotwatchError):
@@ -86,5 +96,5 @@ class Patience:
                 return action()
             except StoreUnavailable as error:
                 self.trouble(error)
-            self.pause(wait)
+            self.pause(cut(wait, self))
             wait = min(LONGEST_PAUSE, wait * 2)

@@ -16,7 +16,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,6 +143,30 @@ def restore(
     seconds = time.monotonic() - began
     target = directory / local_name(manifest)
     return RestoredCheckpoint(checkpoint, target, manifest.size, seconds, local, fetched)
+
+
+def until_sure(
+    read: Callable[[], RestoredCheckpoint], pause: Callable[[], None]
+) -> RestoredCheckpoint:
+    """Read again until it verifies, or does not in the same way twice.
+
+    Memory, cache and network make errors too, but not the same one twice.
+
+    Args:
+        read: see ``restore``.
+        pause: called before each further try; raises when the time is over.
+
+    Raises Damaged, and what the two raise.
+    """
+    said = ""
+    while True:
+        try:
+            return read()
+        except Damaged as error:
+            if str(error) == said:
+                raise
+            said = str(error)
+        pause()
 
 
 class _Restoring:

@@ -20,8 +20,15 @@ from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.local import Local
 from spotwatchd.store.local_journal import LocalSeal, Reign
 from spotwatchd.store.local_scan import mark_of
-from spotwatchd.store.patience import Patience
-from spotwatchd.store.restore import How, RestoredCheckpoint, is_here, local_name, restore
+from spotwatchd.store.patience import FIRST_PAUSE, Patience
+from spotwatchd.store.restore import (
+    How,
+    RestoredCheckpoint,
+    is_here,
+    local_name,
+    restore,
+    until_sure,
+)
 from spotwatchd.wire.seal import step_of
 
 
@@ -121,12 +128,7 @@ class Resuming:
         self, entry: Listed, tenure: Tenure, limits: Patience, confirm: Callable[[], None]
     ) -> RestoredCheckpoint | None:
         try:
-            return self._read(entry, limits)
-        except Damaged:
-            # Memory, cache and network make errors too: what is bad is bad twice.
-            pass
-        try:
-            return self._read(entry, limits)
+            return until_sure(lambda: self._read(entry, limits), lambda: limits.pause(FIRST_PAUSE))
         except Damaged as error:
             partial.give_up(self.local.directory, entry.id)
             bad = Quarantined(entry.id, f"{error.what} ({error.where})", now_text())

@@ -22,6 +22,7 @@ os.environ.setdefault("BOTO_DISABLE_CRT", "true")
 
 import boto3
 import botocore.session
+import urllib3.exceptions
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
@@ -55,6 +56,8 @@ _NO_ANSWER = (
     boto.IncompleteReadError,
     boto.CredentialRetrievalError,
     boto.MetadataRetrievalError,
+    # The library lets these through when the body of a refusal breaks off.
+    urllib3.exceptions.HTTPError,
 )
 _ABOUT_BUCKET = {"DeleteObjects", "ListMultipartUploads", "ListObjectsV2"}
 # The clock may have to be mended, and then the credentials.
@@ -243,7 +246,7 @@ def _library_errors(operation: str, where: str) -> Iterator[None]:
         yield
     except (boto.ClientError, _Prepared):
         raise
-    except (boto.BotoCoreError, boto.HTTPClientError, OSError, ValueError) as error:
+    except (boto.BotoCoreError, *_NO_ANSWER, OSError, ValueError) as error:
         raise _failure(error, operation, where) from error
 
 

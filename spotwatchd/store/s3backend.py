@@ -22,7 +22,7 @@ from spotwatchd.store.keys import (
 from spotwatchd.store.options import StoreOptions
 from spotwatchd.store.retry import Patience
 from spotwatchd.store.s3client import Carrier, S3Caller
-from spotwatchd.store.s3errors import Absent
+from spotwatchd.store.s3errors import Absent, unavailable
 from spotwatchd.store.s3http import Timeouts
 from spotwatchd.store.s3library import Library
 from spotwatchd.store.s3parts import Parts
@@ -108,6 +108,9 @@ class S3Backend:
             )
         except Absent as error:
             raise Conflict(f"the document is gone: {error.what}", where=error.where) from error
+        except Damaged as error:
+            # What was summed is what was sent: they changed on the way.
+            raise unavailable(error.what, error.where or key) from error
         return str(answer["ETag"])
 
     def begin(self, key: str, limits: Limits) -> str:

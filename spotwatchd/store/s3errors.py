@@ -63,6 +63,7 @@ _CREDENTIALS = {
     "RequestTimeTooSkewed": "this machine's clock is wrong: start chronyd or ntpd",
     "RequestExpired": "this machine's clock is wrong: start chronyd or ntpd",
 }
+_SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
 _MAKE_SPACE = "the store is full: free space there, or keep fewer checkpoints"
 _NAME_REGION = "the bucket is in another region: add ?region=NAME to the store's URL"
@@ -87,8 +88,8 @@ def meaning(answer: Answer) -> StoreError:
         return Absent(answer.what, where=answer.where)
     if answer.status == 416 or answer.code in _DIGEST:
         return _damaged(answer)
-    if answer.code in EXPIRED:
-        return _expired(answer)
+    if answer.code in EXPIRED | _SKEWED:
+        return _amended(answer)
     if answer.code not in _FULL and _is_transient(answer):
         return unavailable(answer.what, answer.where)
     return _denied(answer, _remedy(answer))
@@ -100,13 +101,11 @@ def _damaged(answer: Answer) -> Damaged:
     return Damaged(f"the bytes that arrived are not those sent: {answer.what}", where=answer.where)
 
 
-def _expired(answer: Answer) -> StoreUnavailable:
-    """They come from somewhere that renews them, and are read anew before each try."""
-    return StoreUnavailable(
-        answer.what,
-        where=answer.where,
-        remedy="the credentials have expired: renew them, or use an instance profile",
-    )
+def _amended(answer: Answer) -> StoreUnavailable:
+    """What puts itself right: credentials are read anew, times are the store's (s3clock.py)."""
+    expired = "the credentials have expired: renew them, or use an instance profile"
+    remedy = _CREDENTIALS.get(answer.code, expired)
+    return StoreUnavailable(answer.what, where=answer.where, remedy=remedy)
 
 
 def _is_transient(answer: Answer) -> bool:

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from spotwatchd.errors import StoreError, StoreUnavailable
 from spotwatchd.store.base import Backend, Limits, Part, UploadGone
 from spotwatchd.store.checksum import crc64nvme_of_range, joined
+from spotwatchd.store.patience import cut
 from spotwatchd.store.shipboard import (
     Board,
     Ended,
@@ -231,7 +232,7 @@ class _Work:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _pause(self, seconds: float, limits: Limits) -> None:
-        end = time.monotonic() + limits.left(seconds * _JITTER.uniform(0.5, 1.0))
+        end = time.monotonic() + cut(seconds * _JITTER.uniform(0.5, 1.0), limits)
         while (left := end - time.monotonic()) > 0:
             limits.check()
             time.sleep(min(left, _STEP))

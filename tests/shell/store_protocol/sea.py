@@ -20,14 +20,16 @@ from spotwatchd.store.heads import read_head
 from spotwatchd.store.jobs import restore_to
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
+from spotwatchd.store.outcomes import Taken
 from spotwatchd.wire.seal import sealed_name
 from tests.servers.stormproxy import StormProxy
 from tests.shell.store_protocol.hands import Hands
-from tests.shell.store_protocol.machine import Place
+from tests.shell.store_protocol.machine import Place, save
 
 # All clients in a storm wait so long for a silent server. The deadlines of storms are a tenth
 # of real ones, and so is this.
 TIMEOUT = 1.0
+CALM_SECONDS = 60.0
 PREFIX = "storms"
 KIB, MIB = 1 << 10, 1 << 20
 Files = dict[str, bytes]
@@ -188,6 +190,17 @@ class Voyage:
             verdict.false.append(f"step {step} is listed and has other bytes")
 
 
+def take(hands: Hands) -> Taken:
+    """In calm weather, however busy this machine is."""
+    return hands.custody.take(hands.limits(CALM_SECONDS), lambda _: None)
+
+
+def commit(hands: Hands, step: int, files: Files) -> None:
+    """The same for a commit."""
+    seal = save(hands.machine.checkpoints, step, files)
+    hands.custody.commit(seal, "periodic", None, hands.limits(CALM_SECONDS))
+
+
 def _open(bucket: str, endpoint: str, timeout: float) -> Backend:
     options = StoreOptions("", "us-east-1", connect_timeout=timeout, read_timeout=timeout)
     return open_backend(f"s3://{bucket}/{PREFIX}?endpoint={endpoint}", options)
@@ -216,5 +229,5 @@ def random_files(seed: int, step: int) -> Files:
         case "many":
             sizes = [draw.randint(0, 20 * KIB) for _ in range(draw.randint(6, 12))]
         case _:
-            sizes = [draw.randint(9 * MIB, 20 * MIB), draw.randint(1, 100 * KIB)]
+            sizes = [draw.randint(17 * MIB, 28 * MIB), draw.randint(1, 100 * KIB)]
     return {f"part-{n}.bin": draw.randbytes(size) for n, size in enumerate(sizes)}

@@ -24,9 +24,11 @@ from tests.shell.store_protocol.sea import (
     Sea,
     Verdict,
     Voyage,
+    commit,
     found,
     random_files,
     small,
+    take,
 )
 
 
@@ -53,8 +55,8 @@ def ride(sea: Sea, storm: Commit) -> Verdict:
     known = {10: small(storm.seed, 10), 20: storm.files, 30: small(storm.seed, 30)}
     with sea.lane() as lane:
         hands = voyage.machine("a", lane.backend, lease_seconds=60.0)
-        hands.take()
-        hands.commit_seal(save(hands.machine.checkpoints, 10, known[10]))
+        take(hands)
+        commit(hands, 10, known[10])
         told = _race(sea, voyage, lane, hands, storm, verdict)
         lane.proxy.calm()
         listed = voyage.audit(known, verdict)
@@ -120,11 +122,11 @@ def _judge(listed: list[int], told: bool, verdict: Verdict) -> None:
 def _go_on(voyage: Voyage, hands: Hands, known: dict[int, Files], verdict: Verdict) -> None:
     """In calm weather the owner commits the next one, and another machine follows."""
     try:
-        hands.commit_seal(save(hands.machine.checkpoints, 30, known[30]))
+        commit(hands, 30, known[30])
         hands.sweeper.run()
         hands.release()
         other = voyage.machine("b", voyage.sea.calm, lease_seconds=60.0)
-        restored = other.take().restored
+        restored = take(other).restored
         other.release()
     except (SpotwatchError, OSError) as error:
         verdict.lost.append(f"in calm weather: {type(error).__name__}: {error}")

@@ -15,7 +15,17 @@ from tests.servers.forecast import forecast
 from tests.servers.weather import Weather
 from tests.shell.store_protocol.hands import Hands
 from tests.shell.store_protocol.machine import save
-from tests.shell.store_protocol.sea import Files, Lane, Sea, Verdict, Voyage, small
+from tests.shell.store_protocol.sea import (
+    CALM_SECONDS,
+    Files,
+    Lane,
+    Sea,
+    Verdict,
+    Voyage,
+    commit,
+    small,
+    take,
+)
 
 # Short, so that it runs out in a storm.
 LEASE = 2.0
@@ -97,9 +107,9 @@ def take_over(sea: Sea, storm: Takeover) -> Verdict:
     voyage = sea.voyage()
     with sea.lane() as lane:
         hands = voyage.machine("a", lane.backend, lease_seconds=LEASE)
-        hands.take()
+        take(hands)
         first = First(hands, storm.seed)
-        first.commit(20.0)
+        first.commit(CALM_SECONDS)
         lane.proxy.begin(storm.weather)
         taken, second = _both(voyage, first, lane, storm, verdict)
         verdict.hits = lane.proxy.hits
@@ -158,7 +168,7 @@ def _ask_first(first: First, verdict: Verdict) -> None:
     if first.since:
         verdict.lost.append(f"committed although another machine had the job: {first.since}")
     try:
-        first.commit(5.0)
+        first.commit(CALM_SECONDS)
         verdict.lost.append("the first machine still commits")
     except LeaseLost:
         pass
@@ -169,7 +179,7 @@ def _ask_second(second: Hands, taken: Taken, first: First, verdict: Verdict) -> 
     if taken.restored is None or taken.restored.step < newest:
         verdict.lost.append(f"step {newest} was committed, resumed is {taken.restored}")
     try:
-        second.commit_seal(save(second.machine.checkpoints, 1000, small(first.seed, 1000)))
+        commit(second, 1000, small(first.seed, 1000))
     except (SpotwatchError, OSError) as error:
         verdict.lost.append(f"the second machine cannot commit: {error}")
 

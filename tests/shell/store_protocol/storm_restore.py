@@ -12,8 +12,16 @@ from spotwatchd.store.outcomes import Taken
 from tests.servers.forecast import forecast
 from tests.servers.weather import Weather
 from tests.shell.store_protocol.hands import Hands
-from tests.shell.store_protocol.machine import save
-from tests.shell.store_protocol.sea import Files, Sea, Verdict, found, random_files, small
+from tests.shell.store_protocol.sea import (
+    Files,
+    Sea,
+    Verdict,
+    commit,
+    found,
+    random_files,
+    small,
+    take,
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,9 @@ def rescue(sea: Sea, storm: Rescue) -> Verdict:
     voyage = sea.voyage()
     known = {10: small(storm.seed, 10), 20: storm.files}
     before = voyage.machine("a", sea.calm, lease_seconds=60.0)
-    before.take()
+    take(before)
     for step, files in known.items():
-        before.commit_seal(save(before.machine.checkpoints, step, files))
+        commit(before, step, files)
     before.release()
     with sea.lane() as lane:
         hands = voyage.machine("b", lane.backend, lease_seconds=60.0)

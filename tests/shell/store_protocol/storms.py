@@ -25,8 +25,9 @@ def storm(sea: Sea, seed: int, which: str = "") -> Verdict:
     try:
         return _storm(sea, seed, which)
     except Exception as error:  # noqa: BLE001 - the other storms go on
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{each.name}:{each.lineno}" for each in reversed(frames))
+        said = f"{type(error).__name__}: {error} ({where})"
         return Verdict(seed, which, 0.0, lost=[said.replace("\n", " ")])
 
 
