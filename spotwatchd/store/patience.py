@@ -9,6 +9,7 @@ from typing import TypeVar
 from spotwatchd.errors import SpotwatchError, StoreUnavailable
 from spotwatchd.store.base import Limits
 from spotwatchd.store.swap import boottime
+from spotwatchd.store.underway import within
 
 T = TypeVar("T")
 Flow = Callable[[int, Callable[[], None]], None]
@@ -88,12 +89,16 @@ class Patience:
         self.check()
 
     def retry(self, action: Callable[[], T]) -> T:
-        """Do ``action`` until it no longer raises StoreUnavailable."""
+        """Do ``action`` until it no longer raises StoreUnavailable.
+
+        Its requests for documents end with the deadline, too.
+        """
         wait = FIRST_PAUSE
         while True:
             self.check()
             try:
-                return action()
+                with within(self):
+                    return action()
             except StoreUnavailable as error:
                 self.trouble(error)
             self.pause(cut(wait, self))

@@ -12,7 +12,6 @@ from spotwatchd.errors import Conflict, Damaged, StoreDenied, StoreError, StoreU
 from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece
 from spotwatchd.store.checksum import CHUNK, crc64nvme, from_base64, to_base64
 from spotwatchd.store.keys import (
-    DOCUMENT_LIMIT,
     RESERVED_PREFIX,
     as_folder,
     check_document_key,
@@ -21,12 +20,13 @@ from spotwatchd.store.keys import (
 )
 from spotwatchd.store.options import StoreOptions
 from spotwatchd.store.retry import Patience
-from spotwatchd.store.s3client import Carrier, S3Caller
+from spotwatchd.store.s3client import Carrier, S3Caller, Target
 from spotwatchd.store.s3errors import Absent, unavailable
 from spotwatchd.store.s3http import Timeouts
 from spotwatchd.store.s3library import Library
 from spotwatchd.store.s3parts import Parts
 from spotwatchd.store.s3wire import Wire
+from spotwatchd.store.underway import Underway
 
 T = TypeVar("T")
 
@@ -34,6 +34,10 @@ T = TypeVar("T")
 # connection; whoever called decides what a store that is away means.
 _TRIES = 3
 _SECONDS = 30.0
+# Documents have a few kilobytes and are answered in tens of milliseconds: silence of this length
+# is a lost answer, and two tries and a look at what is there still fit into ten seconds.
+_SILENCE = 3.0
+_UNDERWAY = Underway()
 # 10,000 parts (S3's limit) of a file that grows are 156 GiB; a larger one is sent in larger
 # parts after its seal. Measured: 8 MiB is slower, 64 MiB is not faster (docs/transport.md).
 PART_SIZE = 16 << 20
@@ -53,17 +57,26 @@ class S3Backend:
         self.url = f"s3://{call.bucket}/{call.prefix}".rstrip("/")
         self._parts = Parts(call, self._carrier, self._read_full)
         self._lock = threading.Lock()
-        self._made: Carrier | None = None
+        self._made: dict[str, Carrier] = {}
 
     def _carrier(self) -> Carrier:
+        """For bytes."""
+        return self._made_once("bytes", self._options.read_timeout)
+
+    def _documents(self) -> Carrier:
+        """For documents, on connections of their own: they do not queue behind bytes."""
+        return self._made_once("documents", min(self._options.read_timeout, _SILENCE))
+
+    def _made_once(self, what: str, silence: float) -> Carrier:
         """Made at its first use: it needs the credentials, and those may need the network."""
         with self._lock:
-            if self._made is None:
+            if what not in self._made:
                 site, options = self._call.site(), self._options
-                timeouts = Timeouts(options.connect_timeout, options.read_timeout)
+                timeouts = Timeouts(options.connect_timeout, silence)
                 most = options.threads + _SPARE
-                self._made = Wire(self._call, site, timeouts, most) if site else Library(self._call)
-            return self._made
+                made = Wire(self._call, site, timeouts, most) if site else Library(self._call)
+                self._made[what] = made
+            return self._made[what]
 
     def warm(self, limits: Limits) -> None:
         """Have the credentials and a connection for each thread ready before they are needed.
@@ -80,38 +93,22 @@ class S3Backend:
             return None
 
     def _fetch(self, key: str) -> Document:
-        answer = self._call("GetObject", key)
-        if answer["ContentLength"] > DOCUMENT_LIMIT:
-            answer["Body"].close()
-            raise Damaged(
-                f"a document of {answer['ContentLength']} bytes is no document of ours",
-                where=f"s3://{self._call.bucket}/{key}",
-                remedy=f"documents have at most {DOCUMENT_LIMIT} bytes: look who wrote it",
-            )
-        body = b"".join(self._call.chunks(answer["Body"], key, CHUNK))
-        return Document(body, str(answer["ETag"]))
+        return self._documents().document(key, _UNDERWAY)
 
     def write_document(self, key: str, body: bytes, expected: str | None) -> str:
         """See base.Backend. One request, whatever happens."""
         return self._write(self._full(check_document_key(key)), body, expected)
 
     def _write(self, key: str, body: bytes, expected: str | None) -> str:
-        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+        condition = ("If-None-Match", "*") if expected is None else ("If-Match", expected)
+        target = Target(key, headers=(("Content-Type", "application/json"), condition))
         try:
-            answer = self._call(
-                "PutObject",
-                key,
-                Body=body,
-                ContentType="application/json",
-                ChecksumCRC64NVME=to_base64(crc64nvme(body)),
-                **condition,
-            )
+            return self._documents().put(target, crc64nvme(body), body, _UNDERWAY).tag
         except Absent as error:
             raise Conflict(f"the document is gone: {error.what}", where=error.where) from error
         except Damaged as error:
             # What was summed is what was sent: they changed on the way.
             raise unavailable(error.what, error.where or key) from error
-        return str(answer["ETag"])
 
     def begin(self, key: str, limits: Limits) -> str:
         """See base.Backend."""
@@ -186,8 +183,6 @@ class S3Backend:
         self, key: str, offset: int, size: int, sink: Callable[[memoryview], None], limits: Limits
     ) -> None:
         """See base.Backend."""
-        if not size:
-            return
         if not size:
             return
         try:

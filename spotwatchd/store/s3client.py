@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from spotwatchd.store.base import Limits, Piece
+from spotwatchd.store.base import Document, Limits, Piece
 from spotwatchd.store.s3http import Address
 from spotwatchd.store.s3sign import Keys, Signer
 
@@ -75,11 +75,16 @@ class S3Caller(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """A whole object, or (with an upload's token) one part of it."""
+    """A whole object, or (with an upload's token) one part of it.
+
+    Attributes:
+        headers: further ones, by HTTP's names. With any, the request is never sent twice.
+    """
 
     key: str
     upload: str = ""
     number: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def operation(self) -> str:
@@ -109,6 +114,10 @@ class Carrier(Protocol):
 
         Raises Absent, Damaged (too short), and as S3Caller.
         """
+        ...
+
+    def document(self, key: str, limits: Limits) -> Document:
+        """A small object as a whole. Raises Absent, Damaged (too large), and as S3Caller."""
         ...
 
     def warm(self, count: int, limits: Limits) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spotwatchd.store.base import Limits, Piece
+from spotwatchd.store.base import Document, Limits, Piece
 from spotwatchd.store.checksum import CHUNK, from_base64, to_base64
 from spotwatchd.store.filepart import FilePart
+from spotwatchd.store.keys import DOCUMENT_LIMIT
 from spotwatchd.store.s3client import Receipt, S3Caller, Target
-from spotwatchd.store.s3wire import too_short
+from spotwatchd.store.s3wire import no_document, too_short
 
 
 class Library:
@@ -28,6 +29,7 @@ class Library:
     def put(self, target: Target, crc: int, body: bytes | Piece, limits: Limits) -> Receipt:
         """See Carrier."""
         parameters: dict[str, Any] = {"ChecksumCRC64NVME": to_base64(crc)}
+        parameters |= {name.replace("-", ""): value for name, value in target.headers}
         if target.upload:
             parameters |= {"UploadId": target.upload, "PartNumber": target.number}
         if isinstance(body, bytes):
@@ -38,6 +40,16 @@ class Library:
         answer = self._call(target.operation, target.key, **parameters)
         stored = answer.get("ChecksumCRC64NVME")
         return Receipt(str(answer["ETag"]), from_base64(stored) if stored else None)
+
+    def document(self, key: str, limits: Limits) -> Document:
+        """See Carrier."""
+        limits.check()
+        answer = self._call("GetObject", key)
+        if answer["ContentLength"] > DOCUMENT_LIMIT:
+            answer["Body"].close()
+            raise no_document(answer["ContentLength"], f"s3://{self._call.bucket}/{key}")
+        body = b"".join(self._call.chunks(answer["Body"], key, CHUNK))
+        return Document(body, str(answer["ETag"]))
 
     def get(
         self, key: str, offset: int, size: int, sink: Callable[[memoryview], None], limits: Limits

@@ -62,13 +62,13 @@ class Pool:
 
     @contextlib.contextmanager
     def request(
-        self, head: bytes, body: Body, limits: Limits
+        self, head: bytes, body: Body, limits: Limits, *, once: bool = False
     ) -> Iterator[tuple[Connection, Answer]]:
-        """Send a request; the answer's body is for the block to read.
+        """Send a request (``once``: never twice); the answer's body is for the block to read.
 
         Raises Broken, Short, and what ``limits`` raises.
         """
-        connection, answer = self._answered(head, body, limits)
+        connection, answer = self._answered(head, body, limits, once)
         try:
             yield connection, answer
         except BaseException:
@@ -76,18 +76,19 @@ class Pool:
             raise
         self._give_back(connection)
 
-    def _answered(self, head: bytes, body: Body, limits: Limits) -> tuple[Connection, Answer]:
+    def _answered(
+        self, head: bytes, body: Body, limits: Limits, once: bool
+    ) -> tuple[Connection, Answer]:
         """What got no answer on a connection that had been idle is sent again on a new one.
 
-        The other side may have closed it in the meantime. So only requests that may be
-        repeated can go here.
+        The other side may have closed it in the meantime.
         """
         idle = self._take()
         if idle is not None:
             try:
                 return idle, _ask(idle, head, body, limits)
             except Broken as error:
-                if not error.unanswered:
+                if once or not error.unanswered:
                     raise
         fresh = self._connect(limits)
         return fresh, _ask(fresh, head, body, limits)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import unescape
 
 from spotwatchd.errors import Damaged, StoreError
-from spotwatchd.store.base import Limits, Piece
+from spotwatchd.store.base import Document, Limits, Piece
 from spotwatchd.store.checksum import CHUNK, from_base64, to_base64
+from spotwatchd.store.keys import DOCUMENT_LIMIT
 from spotwatchd.store.s3client import Receipt, S3Caller, Site, Target
 from spotwatchd.store.s3errors import Answer as Refusal
 from spotwatchd.store.s3errors import meaning, unavailable, untrusted
@@ -34,6 +34,7 @@ class _Request:
     query: Query
     headers: Mapping[str, str]
     body: bytes | Piece = b""
+    once: bool = False
 
 
 class Wire:
@@ -56,10 +57,12 @@ class Wire:
         """See Carrier."""
         size = len(body) if isinstance(body, bytes) else body.size
         headers = {"content-length": str(size), _CHECKSUM: to_base64(crc)}
+        headers |= {name.lower(): value for name, value in target.headers}
         query: Query = ()
         if target.upload:
             query = (("partNumber", str(target.number)), ("uploadId", target.upload))
-        request = _Request(target.operation, "PUT", target.key, query, headers, body)
+        once = bool(target.headers)
+        request = _Request(target.operation, "PUT", target.key, query, headers, body, once)
         answer = self._exchange(request, _Taker(limits), limits)
         tag = answer.headers.get("etag")
         if not tag or b"<Error" in answer.body:
@@ -73,6 +76,15 @@ class Wire:
         headers = {"range": f"bytes={offset}-{offset + size - 1}"}
         request = _Request("GetObject", "GET", key, (), headers)
         self._exchange(request, _Streamer(limits, offset, size, sink, self._where(key)), limits)
+
+    def document(self, key: str, limits: Limits) -> Document:
+        """See Carrier."""
+        request = _Request("GetObject", "GET", key, (), {})
+        answer = self._exchange(request, _Reader(limits, self._where(key)), limits)
+        tag = answer.headers.get("etag")
+        if not tag:
+            raise unavailable("GetObject answered without an ETag", self._where(key))
+        return Document(answer.body, tag)
 
     # ------------------------------------------------------------------ one request
 
@@ -94,10 +106,8 @@ class Wire:
             _send(connection, head, request.body, limits)
 
         try:
-            with self._pool.request(self._head(request, keys), send, limits) as (
-                connection,
-                answer,
-            ):
+            head = self._head(request, keys)
+            with self._pool.request(head, send, limits, once=request.once) as (connection, answer):
                 if answer.status < 300:
                     taker.take(connection, answer)
                 else:
@@ -143,6 +153,23 @@ class _Taker:
         connection.read_body(answer, self._limits)
 
 
+class _Reader(_Taker):
+    """Reads the body of a success: a document."""
+
+    def __init__(self, limits: Limits, where: str) -> None:
+        super().__init__(limits)
+        self._where = where
+
+    def take(self, connection: Connection, answer: Answer) -> None:
+        length = int(answer.headers.get("content-length", "0"))
+        if length > DOCUMENT_LIMIT:
+            raise no_document(length, self._where)
+        if not length and "chunked" not in answer.headers.get("transfer-encoding", ""):
+            # None of ours is empty: this is an answer whose length nobody knows.
+            raise Broken("the answer has no body")
+        connection.read_body(answer, self._limits)
+
+
 class _Streamer(_Taker):
     """Reads the body of a success: a range of an object, into a sink."""
 
@@ -175,9 +202,11 @@ def _send(connection: Connection, head: bytes, body: bytes | Piece, limits: Limi
 
 
 def _read_refusal(connection: Connection, answer: Answer, limits: Limits) -> None:
-    # Its status says enough when the rest is lost.
-    with contextlib.suppress(Broken):
+    # Which refusal it is stands in the body: a 403 may pass by itself, or never.
+    try:
         connection.read_body(answer, limits)
+    except Broken as error:
+        raise Broken(f"it began with {answer.status} and broke off: {error}") from error
 
 
 def _said(answer: Answer) -> tuple[str, str]:
@@ -198,6 +227,15 @@ def shorter(body: bytes | Piece, key: str) -> Damaged:
         "cannot put: the file became shorter while it was stored",
         where=f"{path}{key}",
         remedy="checkpoints must not change after their rename: save to a new name",
+    )
+
+
+def no_document(size: int, where: str) -> Damaged:
+    """Something lies where a document should be."""
+    return Damaged(
+        f"a document of {size} bytes is no document of ours",
+        where=where,
+        remedy=f"documents have at most {DOCUMENT_LIMIT} bytes: look who wrote it",
     )
 
 
