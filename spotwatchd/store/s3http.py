@@ -21,7 +21,7 @@ from spotwatchd.store.base import Limits
 
 # How late a send or an answer notices that nobody wants it any more.
 TICK = 0.25
-# Bytes between two looks at the limits. Larger ones were not faster (docs/transport.md).
+# Bytes between two looks at the limits.
 CHUNK = 1 << 20
 _HEAD_LIMIT = 64 << 10
 _BODY_LIMIT = 16 << 20
