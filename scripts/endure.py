@@ -44,7 +44,9 @@ from spotwatchd.wire.seal import sealed_name
 JOB = "endure"
 SHARED_SIZE = 1 << 20
 # The shared file changes this often, an upload is left behind, another owner takes over.
-CHANGE_EVERY, ABANDON_EVERY, TAKE_EVERY = 7, 5, 25
+CHANGE_EVERY, ABANDON_EVERY = 7, 5
+# Owners that live for less than the grace period would never delete anything.
+TAKE_EVERY, OWNERS = 25, 100
 # Interpreter, allocator and libraries settle during the first tenth; what grows after it leaks.
 WARM = 0.1
 RSS_MAY_GROW = 16 << 20
@@ -78,7 +80,7 @@ def content(step: int) -> dict[str, bytes]:
 class Run:
     """The whole of it, in ``base``."""
 
-    def __init__(self, base: Path, url: str, backend: Backend, seed: int) -> None:
+    def __init__(self, base: Path, url: str, backend: Backend, count: int, seed: int) -> None:
         self.base = base
         self.url = url
         self.backend = backend
@@ -87,6 +89,7 @@ class Run:
         self.wrong: list[str] = []
         self.checks = 0
         self.lives = 0
+        self.take_every = max(TAKE_EVERY, count // OWNERS)
         self.custody = self._next_life()
         self.sweeper = self._sweeper()
         self.samples: list[dict[str, int]] = []
@@ -141,7 +144,7 @@ class Run:
 
     def step(self, step: int) -> None:
         """One checkpoint, and now and then what else happens in a long life."""
-        if step % TAKE_EVERY == 0:
+        if step % self.take_every == 0:
             self.custody.release("preempted", 0, None, Patience(boottime() + 60))
             self.custody = self._next_life()
             self.sweeper = self._sweeper()
@@ -252,7 +255,7 @@ def endure(base: Path, url: str, count: int, seed: int) -> dict[str, Any]:
     """Run it. Returns the report."""
     backend = open_backend(url)
     backend.probe()  # as a replicator does first; it also makes the bucket
-    run = Run(base, url, backend, seed)
+    run = Run(base, url, backend, count, seed)
     began = time.monotonic()
     threads = [threading.Thread(target=body) for body in (run.sweep_forever, run.read_forever)]
     for thread in threads:

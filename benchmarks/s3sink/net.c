@@ -72,8 +72,10 @@ static void *tls_accept(int fd) {
 #endif
 
 bool channel_open(Channel *channel, int fd) {
-    int one = 1;
+    int one = 1, small = 256 << 10;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    /* Megabytes that wait in a buffer have not gone over a slow link yet. */
+    if (rate > 0) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     *channel = (Channel){.fd = fd, .buffer = malloc(BUFFER)};
 #ifdef WITH_TLS
     if (context && !(channel->tls = tls_accept(fd))) {

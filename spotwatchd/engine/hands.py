@@ -162,6 +162,7 @@ class Hands:
         record.restored = action.resume
         record.cause = action.cause
         record.awaiting_first_step = True
+        record.link.send({"do": "weight", "level": "background"})  # an earlier stop was urgent
         self._house.keep(record)
 
         def gone(status: int | None) -> None:
@@ -261,6 +262,8 @@ class Hands:
             self._house.log.info("interruption settled", seconds_to_spare=round(action.spare, 3))
             return
         self._house.journal.post("drain", str(action.drain), None)
+        for record in self._house.records.values():
+            record.link.send({"do": "weight", "level": "background"})
         self._house.log.info("this machine goes on", reason=action.reason)
 
     def _decided(self, record: Record, action: do.Decided) -> None:

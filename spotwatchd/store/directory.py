@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
+from spotwatchd.errors import Conflict, Damaged
 from spotwatchd.store import files, making, marker, versions
 from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece, UploadGone
-from spotwatchd.store.checksum import CHUNK, crc64nvme
+from spotwatchd.store.checksum import CHUNK
 from spotwatchd.store.keys import RESERVED_PREFIX, as_folder, check_document_key, check_key
-from spotwatchd.store.oserrors import local_chunks, store_errors
+from spotwatchd.store.oserrors import store_errors
 
 # Large enough that opening the file for each costs nothing, small enough that a file which
 # grows is followed closely.
@@ -56,35 +55,6 @@ class DirectoryBackend:
                 f"{expected or 'none'}, the newest is {newest})",
                 where=f"{self.url}/{key}",
             ) from None
-
-    def put(self, key: str, path: Path, size: int, crc64nvme: int, *, timeout: float) -> None:
-        """See base.Backend."""
-        deadline = time.monotonic() + timeout
-        target = self.root / check_key(key)
-        with self._doing("put", key), self._new_file(target.parent) as (file, temporary):
-            found = self._copy(path, file, deadline)
-            if found != (size, crc64nvme):
-                raise Damaged(
-                    f"cannot put: the file changed while it was stored (size and CRC64NVME were "
-                    f"{size} {crc64nvme:016x}, are {found[0]} {found[1]:016x})",
-                    where=f"{path} for {self.url}/{key}",
-                    remedy="checkpoints must not change after their rename: save to a new name",
-                )
-            files.finish(file, size)
-            files.replace(temporary, target)
-
-    def _copy(self, path: Path, file: BinaryIO, deadline: float) -> tuple[int, int]:
-        size = crc = 0
-        for chunk in local_chunks(path, self.url):
-            files.write_all(file, chunk)
-            size, crc = size + len(chunk), crc64nvme(chunk, crc)
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(
-                    "cannot put: the time given is over",
-                    where=f"{path} for {self.url}",
-                    remedy="the disk of the store is too slow for this deadline",
-                )
-        return size, crc
 
     def begin(self, key: str, limits: Limits) -> str:
         """See base.Backend."""

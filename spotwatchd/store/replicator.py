@@ -11,6 +11,7 @@ It ends by ``quit``, and when no daemon has been there for ten minutes and it ho
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -29,7 +30,9 @@ from spotwatchd.store.follower import Follower
 from spotwatchd.store.job_file import JobFile, read_job_file
 from spotwatchd.store.local_journal import seal_json
 from spotwatchd.store.open import open_backend
+from spotwatchd.store.patience import OutOfTime, Patience
 from spotwatchd.store.replicator_link import Link
+from spotwatchd.store.shipping import warm
 from spotwatchd.store.swap import boottime
 from spotwatchd.store.sweep import Sweeper
 from spotwatchd.store.weight import Weight
@@ -42,6 +45,9 @@ _SCAN_EVERY = 1.0
 _HELLO_WAITS = 3.0
 # One core's worth is what a training can spare.
 _THREADS_IN_BACKGROUND = 2
+# A connection, TLS and credentials take well under a second; what is slower than this comes
+# too late to help.
+_WARM_SECONDS = 10.0
 # Un-listed checkpoints wait for the grace period anyway; looking more often finds nothing.
 _SWEEP_AT_LEAST = 0.1
 _SWEEP_AT_MOST = 300.0
@@ -170,6 +176,13 @@ class Replicator:
         self._weight.set(urgent=urgent)
         self.worker.pace.set_urgent(urgent=urgent)
         self.follower.hurry(urgent=urgent)
+        if urgent:
+            # Connections that stood idle for hours are closed by now.
+            threading.Thread(target=self._warm, name="warm", daemon=True).start()
+
+    def _warm(self) -> None:
+        with contextlib.suppress(OutOfTime):
+            warm(self.custody.backend, Patience(boottime() + _WARM_SECONDS))
 
     def _threads(self) -> int:
         return THREADS if self._urgent else _THREADS_IN_BACKGROUND

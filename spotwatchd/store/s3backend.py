@@ -39,7 +39,8 @@ _SECONDS = 30.0
 _SILENCE = 3.0
 _UNDERWAY = Underway()
 # 10,000 parts (S3's limit) of a file that grows are 156 GiB; a larger one is sent in larger
-# parts after its seal. Measured: 8 MiB is slower, 64 MiB is not faster (docs/transport.md).
+# parts after its seal. In two noisy rounds 32 and 64 MiB
+# were no clear gain.
 PART_SIZE = 16 << 20
 _SPARE = 8  # idle connections kept beyond one per thread
 _BATCH = 1000  # S3's limit of keys in one DeleteObjects

@@ -21,8 +21,11 @@ from spotwatchd.store.base import Limits
 
 # How late a send or an answer notices that nobody wants it any more.
 TICK = 0.25
-# Bytes between two looks at the limits. Larger ones were not faster (docs/transport.md).
+# Bytes between two looks at the limits.
 CHUNK = 1 << 20
+# Bytes that the kernel may hold beyond what is on the wire: what waits there has been counted
+# as sent, and goes on taking the link's room when another job is to have it.
+_UNSENT = 1 << 20
 _HEAD_LIMIT = 64 << 10
 _BODY_LIMIT = 16 << 20
 _NOT_YET = (BlockingIOError, TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -337,6 +340,7 @@ def _connected(address: Address, within: float) -> tuple[socket.socket, ssl.SSLS
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         if address.tls is None:
             return plain, None
         return plain, address.tls.wrap_socket(plain, server_hostname=address.host)

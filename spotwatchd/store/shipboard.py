@@ -103,8 +103,13 @@ class Load:
     def piece(self, number: int) -> Piece:
         """The bytes of a task."""
         offset = (number - 1) * self.part_size
-        size = min(self.part_size, self.file.size - offset) if self.part_size else self.file.size
-        return Piece(self.opened(), self.file.path, offset, size)
+        return Piece(self.opened(), self.file.path, offset, self.size_of(number))
+
+    def size_of(self, number: int) -> int:
+        """How many bytes a task has."""
+        if not self.part_size:
+            return self.file.size
+        return min(self.part_size, self.file.size - (number - 1) * self.part_size)
 
     def opened(self) -> int:
         """A descriptor. Raises Damaged when the file is not what was surveyed."""
@@ -130,6 +135,8 @@ class Task:
 
     Attributes:
         began: time.monotonic() of its first send.
+        moved: bytes of it that were given to the network, in the newest try.
+        moved_at: time.monotonic() of the newest of them.
         senders: workers that have it; two when it is hedged.
         done: the store has it.
     """
@@ -138,9 +145,25 @@ class Task:
     number: int
     turn: int
     began: float = 0.0
+    moved: int = 0
+    moved_at: float = 0.0
     senders: int = 0
     hedged: bool = False
     done: bool = False
+
+
+def _is_late(task: Task, now: float, typical: float) -> bool:
+    """Whether a second try would get it there sooner.
+
+    Where the link is full, all parts are slow and none is late: to send one of them twice
+    would only make the others slower.
+    """
+    elapsed, size = now - task.began, task.load.size_of(task.number)
+    if elapsed < max(SLOW_SECONDS, SLOW_FACTOR * typical):
+        return False
+    if task.moved >= size:
+        return now - task.moved_at > max(SLOW_SECONDS, typical)
+    return elapsed * (size - task.moved) > typical * task.moved
 
 
 class Ended(Exception):
@@ -217,15 +240,11 @@ class Board:
     def _slow(self) -> Task | None:
         if len(self._took) < _ENOUGH:
             return None
-        patience = max(SLOW_SECONDS, SLOW_FACTOR * statistics.median(self._took))
-        oldest = min(
-            (task for task in self._out if not task.hedged and not task.done),
-            key=lambda task: task.began,
-            default=None,
-        )
-        if oldest is None or time.monotonic() - oldest.began < patience:
-            return None
-        oldest.hedged = True
+        now, typical = time.monotonic(), statistics.median(self._took)
+        slow = (t for t in self._out if not (t.hedged or t.done) and _is_late(t, now, typical))
+        oldest = min(slow, key=lambda task: task.began, default=None)
+        if oldest is not None:
+            oldest.hedged = True
         return oldest
 
     def sent(self, task: Task, part: Part | Shipped) -> None:
@@ -236,7 +255,8 @@ class Board:
                 return
             task.done = True
             load.left -= 1
-            self._took.append(time.monotonic() - task.began)
+            if task.moved:  # else it was there already
+                self._took.append(time.monotonic() - task.began)
             if isinstance(part, Part):
                 load.parts[part.number] = part
             else:
@@ -293,6 +313,9 @@ class TaskLimits:
         """See base.Limits."""
         self.check()
         self.limits.spend(size)
+        if self.task is not None:
+            self.task.moved += size
+            self.task.moved_at = time.monotonic()
 
 
 def changed(file: Outgoing) -> Damaged:

@@ -173,6 +173,7 @@ class _Work:
     def _send_once(self, task: Task, limits: TaskLimits) -> Part | Shipped:
         load, file = task.load, task.load.file
         piece = load.piece(task.number)
+        task.moved = 0
         if not load.part_size:
             crc = self._backend.put_piece(file.key, piece, limits)
             return Shipped(file.key, file.name, file.size, crc)

@@ -16,10 +16,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from benchmarks.support.sink import Sink
-from spotwatchd.errors import Damaged, StoreDenied, StoreUnavailable
 from spotwatchd.store.checksum import crc64nvme
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
+from spotwatchd.store.patience import Patience
+from spotwatchd.store.shipboard import Outgoing
+from spotwatchd.store.shipping import ship
 
 S3Client = Any
 
@@ -253,10 +255,9 @@ def test_our_own_backend_takes_it_for_a_store(tmp_path: Path) -> None:
         backend.probe()
         path = tmp_path / "file"
         path.write_bytes(BODY)
-        backend.put("jobs/file", path, len(BODY), crc64nvme(BODY), timeout=30)
+        [stored] = ship(backend, [Outgoing("jobs/file", path, "file", len(BODY))], Patience())
+        assert stored.crc64nvme == crc64nvme(BODY)
         assert b"".join(backend.read("jobs/file")) == BODY
-        with pytest.raises((Damaged, StoreUnavailable, StoreDenied)):
-            backend.put("jobs/other", path, len(BODY), crc64nvme(BODY) ^ 1, timeout=5)
         assert [info.key for info in backend.objects("jobs")] == ["jobs/file"]
         backend.delete(["jobs/file"])
         assert list(backend.objects("jobs")) == []

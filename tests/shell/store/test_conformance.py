@@ -11,7 +11,7 @@ import pytest
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.errors import Conflict, Damaged
 from spotwatchd.store.base import Backend
-from spotwatchd.store.checkpoints import survey, upload
+from spotwatchd.store.checkpoints import Cargo, survey, upload
 from spotwatchd.store.checksum import crc64nvme_of_chunks
 from spotwatchd.store.patience import Patience
 from tests.shell.store.conftest import Local, send
@@ -125,7 +125,7 @@ def test_a_file_that_was_touched_while_it_was_stored_is_refused(
     os.utime(file.path, ns=(1, files[0].mtime_ns + 1))
     assert form == "file"
     with pytest.raises(Damaged, match="changed while it was stored"):
-        upload(store, "job", CheckpointId(1, 1, 1), files, Patience())
+        upload(store, Cargo("job", CheckpointId(1, 1, 1), files), Patience())
 
 
 def test_small_objects(store: Backend) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from spotwatchd.errors import Conflict, StoreDenied, StoreUnavailable
+from spotwatchd.errors import Conflict, StoreDenied
 from spotwatchd.store import files, versions
 from spotwatchd.store.base import Backend
 from spotwatchd.store.directory import DirectoryBackend
 from spotwatchd.store.init import init_store
 from spotwatchd.store.open import open_backend
+from spotwatchd.store.patience import OutOfTime
 from tests.shell.store.conftest import Local, send
 
 MakeLocal = Callable[[int], Local]
@@ -73,7 +74,7 @@ def test_a_file_where_a_folder_should_be(directory: DirectoryBackend, local: Mak
     directory.put_bytes("job", b"1")
     file = local(10)
     with pytest.raises(StoreDenied, match="not a directory"):
-        directory.put("job/a/x", file.path, file.size, file.crc, timeout=5)
+        send(directory, "job/a/x", file)
 
 
 def test_documents_are_plain_numbered_files(directory: DirectoryBackend) -> None:
@@ -133,8 +134,8 @@ def test_an_empty_folder_is_no_child(directory: DirectoryBackend) -> None:
 
 def test_a_put_that_takes_too_long_gives_up(directory: DirectoryBackend, local: MakeLocal) -> None:
     file = local(10_000_000)
-    with pytest.raises(StoreUnavailable, match="time given is over"):
-        directory.put("job/a/x", file.path, file.size, file.crc, timeout=0.0)
+    with pytest.raises(OutOfTime):
+        send(directory, "job/a/x", file, seconds=0.0)
     assert list(directory.objects("")) == []
 
 
@@ -145,7 +146,7 @@ def test_a_checkpoint_may_be_large_and_is_copied_with_a_users_rights(
     file = local(100)
     old = os.umask(0o027)
     try:
-        directory.put("job/a/x", file.path, file.size, file.crc, timeout=5)
+        send(directory, "job/a/x", file)
     finally:
         os.umask(old)
     assert (directory.root / "job/a/x").stat().st_mode & 0o777 == 0o640

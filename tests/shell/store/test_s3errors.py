@@ -11,7 +11,7 @@ TABLE: list[tuple[int, str, type[StoreError], str]] = [
     (400, "ExpiredToken", StoreUnavailable, "have expired"),
     (400, "InvalidToken", StoreDenied, "AWS_SESSION_TOKEN"),
     (403, "InvalidAccessKeyId", StoreDenied, "AWS_ACCESS_KEY_ID"),
-    (403, "RequestTimeTooSkewed", StoreDenied, "chronyd"),
+    (403, "RequestTimeTooSkewed", StoreUnavailable, "chronyd"),
     (403, "AccessDenied", StoreDenied, "s3:PutObject on arn:aws:s3:::acme/team/*"),
     (401, "Unauthorized", StoreDenied, "s3:PutObject"),
     (301, "PermanentRedirect", StoreDenied, "?region="),
