@@ -34,9 +34,6 @@ T = TypeVar("T")
 # connection; whoever called decides what a store that is away means.
 _TRIES = 3
 _SECONDS = 30.0
-# Documents have a few kilobytes and are answered in tens of milliseconds: silence of this length
-# is a lost answer, and two tries and a look at what is there still fit into ten seconds.
-_SILENCE = 3.0
 _UNDERWAY = Underway()
 # 10,000 parts (S3's limit) of a file that grows are 156 GiB; a larger one is sent in larger
 # parts after its seal. In two noisy rounds 32 and 64 MiB
@@ -58,26 +55,17 @@ class S3Backend:
         self.url = f"s3://{call.bucket}/{call.prefix}".rstrip("/")
         self._parts = Parts(call, self._carrier, self._read_full)
         self._lock = threading.Lock()
-        self._made: dict[str, Carrier] = {}
+        self._made: Carrier | None = None
 
     def _carrier(self) -> Carrier:
-        """For bytes."""
-        return self._made_once("bytes", self._options.read_timeout)
-
-    def _documents(self) -> Carrier:
-        """For documents, on connections of their own: they do not queue behind bytes."""
-        return self._made_once("documents", min(self._options.read_timeout, _SILENCE))
-
-    def _made_once(self, what: str, silence: float) -> Carrier:
         """Made at its first use: it needs the credentials, and those may need the network."""
         with self._lock:
-            if what not in self._made:
+            if self._made is None:
                 site, options = self._call.site(), self._options
-                timeouts = Timeouts(options.connect_timeout, silence)
+                timeouts = Timeouts(options.connect_timeout, options.read_timeout)
                 most = options.threads + _SPARE
-                made = Wire(self._call, site, timeouts, most) if site else Library(self._call)
-                self._made[what] = made
-            return self._made[what]
+                self._made = Wire(self._call, site, timeouts, most) if site else Library(self._call)
+            return self._made
 
     def warm(self, limits: Limits) -> None:
         """Have the credentials and a connection for each thread ready before they are needed.
@@ -94,7 +82,7 @@ class S3Backend:
             return None
 
     def _fetch(self, key: str) -> Document:
-        return self._documents().document(key, _UNDERWAY)
+        return self._carrier().document(key, _UNDERWAY)
 
     def write_document(self, key: str, body: bytes, expected: str | None) -> str:
         """See base.Backend. One request, whatever happens."""
@@ -104,7 +92,7 @@ class S3Backend:
         condition = ("If-None-Match", "*") if expected is None else ("If-Match", expected)
         target = Target(key, headers=(("Content-Type", "application/json"), condition))
         try:
-            return self._documents().put(target, crc64nvme(body), body, _UNDERWAY).tag
+            return self._carrier().put(target, crc64nvme(body), body, _UNDERWAY).tag
         except Absent as error:
             raise Conflict(f"the document is gone: {error.what}", where=error.where) from error
         except Damaged as error:

@@ -96,7 +96,7 @@ class Connection:
     """
 
     def __init__(self, address: Address, timeouts: Timeouts, limits: Limits) -> None:
-        self._silence = timeouts.silence
+        self._patience = self._silence = timeouts.silence
         self.answers = 0
         self.idle_since = time.monotonic()
         self.reusable = True
@@ -137,6 +137,7 @@ class Connection:
         Raises Broken, Short, and what ``limits`` raises.
         """
         self.reusable = self._heard = False
+        self._silence = limits.left(self._patience)
         try:
             body(self, head, limits)
         except _Unsent as error:

@@ -25,6 +25,11 @@ def within(limits: Limits) -> Iterator[None]:
         _LIMITS.reset(token)
 
 
+# An answer that is lost must leave time to ask again, and to look what became of the question.
+_SHARE = 4
+_LEAST = 1.0
+
+
 class Underway:
     """See base.Limits: those of the operation that this thread is in, if it is in one."""
 
@@ -35,9 +40,11 @@ class Underway:
             limits.check()
 
     def left(self, most: float) -> float:
-        """See base.Limits."""
+        """See base.Limits: a share of it."""
         limits = _LIMITS.get()
-        return most if limits is None else limits.left(most)
+        if limits is None:
+            return most
+        return limits.left(max(_LEAST, limits.left(most * _SHARE) / _SHARE))
 
     def spend(self, size: int) -> None:  # noqa: ARG002 - what paces a checkpoint's bytes holds no document back
         """See base.Limits."""
