@@ -64,6 +64,7 @@ def unlisted(
     head's (somebody else's future), not those that this owner is writing.
     """
     wanted = {entry.id for entry in head.checkpoints} | {entry.id for entry in head.quarantine}
+    wanted |= {entry.id for entry in head.retired}
     return {
         found
         for found in stored
