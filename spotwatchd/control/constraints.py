@@ -108,6 +108,8 @@ ACTION = Rule(
     "terminate, stop, hibernate or reboot",
     {"enum": ["terminate", "stop", "hibernate", "reboot"]},
 )
+CHANGE = Rule("continue or new", {"enum": ["continue", "new"]})
+WISH = Rule("stop, start or remove", {"enum": ["stop", "start", "remove"]})
 EVENT_WORD = Rule(
     "a word of docs/architecture.md, such as 'committed'", {"pattern": r"^[a-z][a-z_]{0,31}$"}
 )

@@ -49,7 +49,7 @@ def fence(head: Head, tenure: Tenure) -> None:
         raise lost(head.job, tenure.generation, head.generation)
 
 
-class Halted(Exception):  # noqa: N818 - no error: the answer to a question
+class Halted(Exception):
     """The job is not to be begun. ``head`` says why."""
 
     def __init__(self, head: Head) -> None:

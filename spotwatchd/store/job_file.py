@@ -35,6 +35,8 @@ class JobFile:
     grace: float
     settle: float = SETTLE_SECONDS
     stop_on_lease_expiry: bool = False
+    replaces: str = ""  # the run that this one takes the place of
+    follow_spec: bool = True  # a newer spec in the store is run instead of this one
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -70,6 +72,8 @@ def _parse(fields: Fields) -> JobFile:
         grace=float(fields.raw.get("grace_seconds", 60.0)),
         settle=float(fields.raw.get("settle_seconds", SETTLE_SECONDS)),
         stop_on_lease_expiry=bool(fields.raw.get("stop_on_lease_expiry", False)),
+        replaces=fields.text("replaces", ""),
+        follow_spec=bool(fields.raw.get("follow_spec", True)),
     )
 
 

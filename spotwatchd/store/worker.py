@@ -51,6 +51,7 @@ class Worker:
         self.custody = custody
         self.commands = Waiting()
         self.quitting = False
+        self.ending: Callable[[], None] = lambda: None  # called before an attempt is released
         self.ready = threading.Event()  # it is known whether an earlier tenure goes on
         self._say = say
         self._tell = tell
@@ -180,6 +181,8 @@ class Worker:
     def _release(self, command: Command) -> None:
         limits = Patience(boottime() + _RELEASE_SECONDS, command.cancelled, self._trouble)
         self._loose = None
+        if self.custody.taken is not None:
+            self.ending()
         try:
             self.custody.release(command.outcome, command.crashes, command.interruption, limits)
         except (SpotwatchError, OSError) as error:
@@ -239,6 +242,7 @@ def _taken_json(taken: Taken) -> dict[str, Any]:
         "interruption": taken.interruption,
         "previous": taken.previous,
         "unannounced": taken.unannounced,
+        "spec": taken.spec,
     }
 
 
