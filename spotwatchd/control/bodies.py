@@ -70,7 +70,7 @@ class ControlBody(Body):
 
     name: Annotated[str, c.JOB_NAME]
     do: Annotated[str, c.WISH]
-    save: bool = True
+    save: Annotated[bool, c.SAVE] = True
     store: Annotated[str, c.STORE] | None = None
 
 

@@ -32,17 +32,24 @@ async def store_call(
         SpotwatchError: the class that the process named; StoreUnavailable after ``limit`` s.
     """
     switch = who.uid != os.geteuid()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "spotwatchd.store.control", word, store, job, *options),
-        cwd="/",
-        env={**os.environ, "HOME": who.home, "USER": who.name, "LOGNAME": who.name},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        user=who.uid if switch else None,
-        group=who.gid if switch else None,
-        extra_groups=list(who.groups) if switch else None,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "spotwatchd.store.control", word, store, job, *options),
+            cwd="/",
+            env={**os.environ, "HOME": who.home, "USER": who.name, "LOGNAME": who.name},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            user=who.uid if switch else None,
+            group=who.gid if switch else None,
+            extra_groups=list(who.groups) if switch else None,
+        )
+    except OSError as error:
+        raise SpotwatchError(
+            f"{who.name} cannot run spotwatchd's Python: {error.strerror}",
+            where=sys.executable,
+            remedy="install spotwatchd where every user may read it",
+        ) from error
     try:
         async with asyncio.timeout(limit):
             out, err = await process.communicate()
