@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 from typing import Any
 
-from spotwatchd.cli import options
+from spotwatchd.cli import options, private
 from spotwatchd.cli.extra import daemon_extra
 from spotwatchd.cli.private import nobody_there
 from spotwatchd.errors import DaemonUnreachable
 from spotwatchd.wire import http
+from spotwatchd.wire.paths import private_runtime
 
 Answer = dict[str, Any]
 
@@ -27,13 +29,23 @@ def say(args: argparse.Namespace, do: str, *, save: bool = True) -> Answer:
     body = {"name": args.name, "do": do, "save": save}
     if args.store:
         body["store"] = args.store
+    socket = options.socket_of(args)
     try:
-        socket = options.socket_of(args)
-        answer: Answer = http.request(socket, "POST", "/v1/control", body, timeout=_SECONDS)
+        return _post(socket, body)
     except DaemonUnreachable as error:
-        if not args.store or not nobody_there(error):
+        if not nobody_there(error):
             raise
-        return _directly(args, do, save=save)
+        if args.store:
+            return _directly(args, do, save=save)
+        if Path(socket).parent != private_runtime():
+            raise
+    # A private daemon leaves when its jobs are over; what it knew of them it kept.
+    private.start(socket)
+    return _post(socket, body)
+
+
+def _post(socket: str, body: Answer) -> Answer:
+    answer: Answer = http.request(socket, "POST", "/v1/control", body, timeout=_SECONDS)
     return answer
 
 
