@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
 import pytest
 
 from spotwatchd.rehearsal.machine import Machine
-from spotwatchd.wire.http import ProblemError
+from spotwatchd.store.open import open_backend
+from spotwatchd.wire.http import ProblemError, request
 from tests.e2e.conftest import World
 
 
@@ -158,3 +160,57 @@ def test_another_learning_rate_is_refused_with_two_ways_out(world: World) -> Non
     ]
     assert spec["argv"] == argv("0.3")
     assert (world.root / "said").read_text().split()[-1] == "0.3"
+
+
+def test_a_name_belongs_to_the_user_who_ran_it_first(world: World) -> None:
+    """Another user's job in the store: `run` with its name is refused, on whatever machine."""
+    first = world.machine()
+    first.submit("job", world.argv(steps=20))
+    world.until(lambda: _state(first) == "finished", "it is over")
+    backend = open_backend(world.store)
+    document = backend.read_document("job/spec.json")
+    assert document is not None
+    theirs = json.dumps({**json.loads(document.body), "user": "somebody"}).encode()
+    backend.write_document("job/spec.json", theirs, document.version)
+    second = world.machine()
+    with pytest.raises(ProblemError, match="belongs to the user somebody"):
+        second.submit("job", world.argv(steps=20))
+    with pytest.raises(ProblemError, match="belongs to the user somebody"):
+        second.submit("job", world.argv(steps=20), change="new")
+    assert second.job("job") is None
+
+
+def _as_nobody(machine: Machine, target: str, body: Any) -> int:
+    """POST as another user; the status of the answer. The child runs nothing but this call."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = 99
+    try:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        request(machine.socket, "POST", target, body)
+        status = 20
+    except ProblemError as error:
+        status = error.status - 400
+    finally:
+        os._exit(status)
+
+
+@pytest.mark.root
+def test_two_users_one_name_on_one_machine(world: World) -> None:
+    """The second one can neither have the name, nor stop or remove what has it."""
+    world.root.chmod(0o711)
+    machine = world.machine(socket_mode="0666")
+    machine.submit("job", world.argv())
+    world.reach(5)
+    job = {"name": "job", "argv": ["/bin/true"], "cwd": "/srv", "checkpoint_dir": "/srv/nobody"}
+    assert _as_nobody(machine, "/v1/jobs", job) == 9
+    assert _as_nobody(machine, "/v1/jobs", {**job, "change": "new"}) == 9
+    for do in ("stop", "start", "remove"):
+        assert _as_nobody(machine, "/v1/control", {"name": "job", "do": do}) == 4
+    assert _as_nobody(machine, "/v1/jobs/job/log", {}) == 4
+    world.reach(world.step() + 20)
+    assert _state(machine) == "running"
+    assert world.head().get("wanted") is None
