@@ -135,9 +135,8 @@ def agreed(ours: Spec, stored: Spec | None, *, follow: bool) -> Spec:
             where="spec.json in its store",
             remedy="run it here with the new command once, or name its user in allowed_users",
         )
-    return replace(
-        stored, fields={**stored.fields, "checkpoint_dir": ours.fields["checkpoint_dir"]}
-    )
+    mine_alone = {key: ours.fields[key] for key in ("checkpoint_dir",) if key in ours.fields}
+    return replace(stored, fields={**stored.fields, **mine_alone})
 
 
 def _numbered(spec: Spec, revision: int) -> Spec:

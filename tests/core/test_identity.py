@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
-from spotwatchd.core.head import Head, parse_head
+from spotwatchd.core import fence
+from spotwatchd.core.head import Head, Listed, parse_head
 from spotwatchd.core.identity import agreed, differences, run_id_of
+from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.intent import want
+from spotwatchd.core.lease import Tenure
+from spotwatchd.core.retention import Retention, candidates, unlisted
 from spotwatchd.core.spec import Spec
 from spotwatchd.core.wanted import Wanted
 from spotwatchd.errors import JobError
@@ -106,3 +110,24 @@ def test_what_is_being_removed_is_not_started() -> None:
     with pytest.raises(JobError, match="being removed"):
         want(head, Wanted("running", 0, "b"))
     assert want(head, Wanted("removed", 0, "c")).halted == "stopped"
+
+
+def test_another_run_begins_at_nothing_and_keeps_the_old_one_for_now() -> None:
+    """Old checkpoints are neither resumed from nor swept, until retention has newer ones."""
+    old = tuple(Listed(CheckpointId(1, number, 10 * number), 1, "", "") for number in (1, 2))
+    head = Head("job", "r1", 1, "t1", crashes=2, checkpoints=old)
+    mine = Tenure(2, "t2")
+    begun = fence.claim(head, mine, "job", "r2", replaces="r1")
+    assert (begun.run_id, begun.checkpoints, begun.retired) == ("r2", (), old)
+    assert begun.crashes == 0
+    assert candidates(begun) == []
+    assert unlisted([each.id for each in old], begun, in_progress=frozenset()) == set()
+    assert parse_head(begun.encode(), "job", "head") == begun
+    for number, left in ((1, old[1:]), (2, ())):
+        entry = Listed(CheckpointId(2, number, number), 1, "", "")
+        begun = fence.commit(begun, mine, fence.Addition(entry, None, Retention(last=2)))
+        assert begun.retired == left
+        assert begun.checkpoints[-1] == entry
+    other = fence.claim(begun, Tenure(3, "t3"), "job", "r9", replaces="r1")
+    assert other.run_id == "r2", "what was to be replaced is replaced already"
+    assert other.checkpoints == begun.checkpoints
