@@ -110,8 +110,9 @@ class Daemon:
         )
         self._roster = Roster(self._house)
         self._watcher = self._make_watcher()
+        self._desk = FrontDesk(self._house, self._roster)
         self._control = ControlServer(
-            FrontDesk(self._house, self._roster),
+            self._desk,
             path=config.socket,
             mode=config.socket_mode,
             on_bug=lambda error: self._log.error("bug in a request", exc_info=error),
@@ -250,6 +251,7 @@ class Daemon:
         """Jobs and replicators go on; everything else ends, in the order that loses nothing."""
         self._service.stopping()
         await self._control.close()
+        await self._desk.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

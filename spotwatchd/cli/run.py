@@ -52,6 +52,15 @@ def register(subparsers: Parsers) -> None:
         metavar="NAME[=VALUE]",
         help="one more variable for the job; it is written to the store as it is",
     )
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument(
+        "--continue", dest="change", action="store_const", const="continue",
+        help="the name exists with another command: take the new one, keep checkpoints and run",
+    )  # fmt: skip
+    change.add_argument(
+        "--new", dest="change", action="store_const", const="new",
+        help="the name exists: begin another run at step 0; the old checkpoints are retired",
+    )  # fmt: skip
     add("--detach", action="store_true", help="return at once; the job goes on")
     options.common(parser)
     add("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments")
@@ -103,6 +112,7 @@ def _body(args: argparse.Namespace) -> Document:
         "store": args.store,
         "signal": args.signal,
         "interval": args.interval,
+        "change": args.change,
     }
     return {key: value for key, value in body.items() if value is not None}
 

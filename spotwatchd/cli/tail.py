@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,15 +47,32 @@ class Tail:
             self._open()
         if self._file is None:
             return
-        while chunk := self._file.read(_CHUNK):
+        while chunk := self._next(self._file):
             self._out.write(chunk)
         self._out.flush()
+
+    @staticmethod
+    def _next(file: BinaryIO) -> bytes:
+        """What comes next; the middle of a long output is a hole (jobs/shim.py)."""
+        here, fd = file.tell(), file.fileno()
+        try:
+            data = os.lseek(fd, here, os.SEEK_DATA)
+        except OSError:
+            file.seek(here)
+            return b""  # nothing after this place
+        if data > here:
+            file.seek(data)
+            return b"\n[... %d bytes of output were not kept ...]\n" % (data - here)
+        most = os.lseek(fd, here, os.SEEK_HOLE) - here
+        file.seek(here)
+        return file.read(min(_CHUNK, most))
 
     def _open(self) -> None:
         if self._path is None or self.refused == self._path:
             return
         try:
-            self._file = Path(self._path).open("rb")  # noqa: SIM115 - it stays open, see close()
+            # Unbuffered: the place in the file is where the last piece ended.
+            self._file = Path(self._path).open("rb", buffering=0)  # noqa: SIM115 - it stays open, see close()
         except FileNotFoundError:
             return  # the attempt is about to begin
         except OSError:

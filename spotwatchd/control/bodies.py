@@ -32,6 +32,8 @@ class JobBody(Body):
         signal: name of a signal that asks an unmodified program to save, e.g. "SIGTERM".
         interval: seconds between background saves; null: chosen from measured cost; 0: never.
         run_id: identity of the run; null makes one.
+        change: where the name exists with another spec: "continue" takes the new one and keeps
+            checkpoints and run, "new" begins another run; null refuses.
     """
 
     name: Annotated[str, c.JOB_NAME]
@@ -46,12 +48,37 @@ class JobBody(Body):
     signal: Annotated[str, c.SIGNAL] | None = None
     interval: Annotated[float, c.INTERVAL] | None = None
     run_id: Annotated[str, c.RUN_ID] | None = None
+    change: Annotated[str, c.CHANGE] | None = None
 
     def contradiction(self) -> tuple[str, str] | None:
         """The program needs a name; later arguments may be empty strings."""
         if self.argv is not None and not self.argv[0]:
             return "argv[0]", "the program to run, not an empty string"
         return None
+
+
+@dataclass(frozen=True)
+class ControlBody(Body):
+    """What a person wants of a job, on every machine (POST /v1/control).
+
+    Attributes:
+        name: of the job, also of one that this machine does not know.
+        do: stop, start or remove.
+        save: of stop: let it save first.
+        store: where a job lies that this machine does not know; null: the daemon's default.
+    """
+
+    name: Annotated[str, c.JOB_NAME]
+    do: Annotated[str, c.WISH]
+    save: Annotated[bool, c.SAVE] = True
+    store: Annotated[str, c.STORE] | None = None
+
+
+@dataclass(frozen=True)
+class LogBody(Body):
+    """Which attempt's output to bring from the store (POST /v1/jobs/{name}/log)."""
+
+    attempt: Annotated[int, c.STEP] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spotwatchd.control.bodies import (
+    ControlBody,
     FinishBody,
     InterruptBody,
     JobBody,
+    LogBody,
     ProcessBody,
     ProgressBody,
     SealBody,
@@ -78,7 +80,13 @@ class Desk(Protocol):
         """Ask for a checkpoint now."""
 
     async def stop(self, name: str) -> Document:
-        """Ask for a checkpoint, then end the job here."""
+        """Ask for a checkpoint, then end the job here and everywhere."""
+
+    async def control(self, peer: Peer, body: ControlBody) -> Document:
+        """Stop, start or remove a job everywhere, also one that is not known here."""
+
+    async def log(self, name: str, body: LogBody) -> Document:
+        """The end of an attempt's output, from the store."""
 
     async def interrupt(self, body: InterruptBody) -> Document:
         """A notice by hand (root or the daemon's own user)."""

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 from spotwatchd.control.bodies import (
+    ControlBody,
     FinishBody,
     InterruptBody,
     JobBody,
+    LogBody,
     ProcessBody,
     ProgressBody,
     SealBody,
@@ -72,6 +74,14 @@ async def _ask(call: Call) -> Answer:
 
 async def _stop(call: Call) -> Answer:
     return Answer(202, await call.desk.stop(call.name))
+
+
+async def _control(call: Call) -> Answer:
+    return Answer(200, await call.desk.control(call.caller.peer(), call.body))
+
+
+async def _log(call: Call) -> Answer:
+    return Answer(200, await call.desk.log(call.name, call.body))
 
 
 async def _interrupt(call: Call) -> Answer:
@@ -173,9 +183,25 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST",
         _JOB + "/stop",
-        "Ask for a checkpoint, then end the job here",
+        "Ask for a checkpoint, then end the job here and everywhere",
         act=_stop,
         answers=((202, "Asked."),),
+    ),
+    Route(
+        "POST",
+        _JOB + "/log",
+        "The end of an attempt's output, from the store",
+        act=_log,
+        body=LogBody,
+    ),
+    Route(
+        "POST",
+        "/v1/control",
+        "Stop, start or remove a job on every machine",
+        act=_control,
+        body=ControlBody,
+        answers=((200, "What became of it; of a removal: said again until it is removed."),),
+        refusals=(404, 409),
     ),
     Route("GET", _JOB + "/events", "What happens to the job, from now on", follow=_events),
     Route(

@@ -209,9 +209,10 @@ class SaveRequested:
 
 @dataclass(frozen=True)
 class StopRequested:
-    """A person wants the job to save and end here (Ctrl-C in an attached run)."""
+    """A person wants the job to end here, and to save before that unless ``save`` is false."""
 
     job: str
+    save: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ one changes nothing, and the newer one starts from everything the older one comm
 
 Each step is idempotent: applied to its own result it gives that result again. A writer that
 lost an answer can therefore read back and simply try again.
+
+One field is written by machines that own nothing: ``wanted``. Core/intent.py says why it may.
 """
 
 from __future__ import annotations
@@ -47,20 +49,70 @@ def fence(head: Head, tenure: Tenure) -> None:
         raise lost(head.job, tenure.generation, head.generation)
 
 
-def claim(head: Head | None, tenure: Tenure, job: str, run_id: str) -> Head:
-    """Take head over, or begin it. A head of the same or a higher generation is not touched."""
+class Halted(Exception):
+    """The job is not to be begun. ``head`` says why."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__(head.halted)
+        self.head = head
+
+
+def claim(  # noqa: PLR0913 - the whole of a take
+    head: Head | None,
+    tenure: Tenure,
+    job: str,
+    run_id: str,
+    *,
+    replaces: str = "",
+    to_remove: bool = False,
+) -> Head:
+    """Take head over, or begin it. A head of the same or a higher generation is not touched.
+
+    Args:
+        head: as it is.
+        tenure: of the caller.
+        job: its name.
+        run_id: of a head that is begun.
+        replaces: the run that ``run_id`` takes the place of, "" for none. A head of any other
+            run goes on as it is: what was to be replaced is replaced already.
+        to_remove: the caller begins nothing: it only wants everybody else to be fenced.
+
+    Raises LeaseLost, Halted.
+    """
     if head is None:
         head = Head(job=job, run_id=run_id, generation=0)
     if (head.generation, head.tenure) == (tenure.generation, tenure.token):
         return head
     if head.generation >= tenure.generation:
         raise lost(job, tenure.generation, head.generation)
+    if head.halted and not to_remove:
+        raise Halted(head)
+    if replaces and head.run_id == replaces:
+        head = anew(head, run_id)
     return replace(
         head,
         generation=tenure.generation,
         tenure=tenure.token,
         attempts=head.attempts + 1,
+        # An end that a wish to run outdated is over, and so are the crashes that led to it.
+        crashes=0 if head.ended else head.crashes,
         state="running",
+    )
+
+
+def anew(head: Head, run_id: str) -> Head:
+    """The head of another run: it starts from nothing, and what was committed stays for now.
+
+    The old checkpoints are not un-listed here but set aside: until the new run has committed,
+    they are all there is, and somebody may have begun it by mistake.
+    """
+    return replace(
+        head,
+        run_id=run_id,
+        retired=(*head.retired, *head.checkpoints),
+        checkpoints=(),
+        crashes=0,
+        interruption=None,
     )
 
 
@@ -95,10 +147,12 @@ def commit(head: Head, tenure: Tenure, addition: Addition) -> Head:
         return head
     if addition.base is not None and not head.lists(addition.base):
         raise BaseGone(f"{addition.base} is not listed any more", where=head.job)
-    kept = addition.retention.keeps((*head.checkpoints, addition.entry))
+    row = addition.retention.keeps((*head.retired, *head.checkpoints, addition.entry))
+    kept = tuple(entry for entry in row if entry not in head.retired)
     return replace(
         head,
         checkpoints=kept,
+        retired=tuple(entry for entry in row if entry in head.retired),
         quarantine=addition.retention.holds(head.quarantine, kept),
         state="running" if addition.interruption is None else "interrupted",
         interruption=addition.interruption,
@@ -146,8 +200,13 @@ def rebuild(job: str, run_id: str, manifests: Iterable[Manifest]) -> Head:
         generation=newest.id.generation if newest else 0,
         state="interrupted",
         attempts=newest.id.generation if newest else 0,
-        checkpoints=tuple(Listed(m.id, m.size, m.written_at, m.cause) for m in ordered),
+        checkpoints=tuple(_listed(m) for m in ordered if newest and m.run_id == newest.run_id),
+        retired=tuple(_listed(m) for m in ordered if newest and m.run_id != newest.run_id),
     )
+
+
+def _listed(manifest: Manifest) -> Listed:
+    return Listed(manifest.id, manifest.size, manifest.written_at, manifest.cause)
 
 
 def next_generation(

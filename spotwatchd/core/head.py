@@ -10,6 +10,7 @@ from typing import Any
 
 from spotwatchd.core.fields import Fields, dump, load
 from spotwatchd.core.ids import CheckpointId, check_job, read_id
+from spotwatchd.core.wanted import RUNNING, STOPPED, Wanted, parse_wanted
 
 ENDED = ("finished", "crashed", "stopped")
 STATES = ("running", "interrupted", *ENDED)
@@ -41,6 +42,9 @@ class Head:
     Attributes:
         tenure: see Lease; together with ``generation`` it is the fence.
         checkpoints: oldest first, in the order of their commits.
+        retired: committed by runs before this one: never resumed from, and kept until
+            retention has newer ones of this run to keep.
+        wanted: what a person wants of the job, whoever owns it (core/intent.py).
         written_by: a nonce, fresh at each write: a writer whose answer was lost finds its own.
     """
 
@@ -55,12 +59,27 @@ class Head:
     quarantine: tuple[Quarantined, ...] = ()
     interruption: dict[str, Any] | None = None
     written_by: str = ""
+    retired: tuple[Listed, ...] = ()
+    wanted: Wanted | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> str:
-        """How the job ended, or "" when it is to be run."""
+        """How the newest attempt ended for good, or "" when it did not."""
         return self.state if self.state in ENDED else ""
+
+    @property
+    def halted(self) -> str:
+        """Why nobody may begin an attempt: finished, crashed or stopped; "" when one may.
+
+        A wish comes first. One to run outdates the end that it was said about, no later one.
+        """
+        wish = self.wanted
+        if wish is not None and wish.state != RUNNING:
+            return STOPPED
+        if wish is not None and wish.generation >= self.generation and wish.over == self.state:
+            return ""
+        return self.ended
 
     def lists(self, checkpoint: CheckpointId) -> bool:
         """Whether ``checkpoint`` is committed."""
@@ -82,6 +101,8 @@ class Head:
                 "quarantine": [_quarantined_json(entry) for entry in self.quarantine],
                 "interruption": self.interruption,
                 "written_by": self.written_by,
+                "retired": [_listed_json(entry) for entry in self.retired],
+                "wanted": None if self.wanted is None else self.wanted.document(),
             }
         )
 
@@ -108,7 +129,7 @@ def _quarantined_json(entry: Quarantined) -> dict[str, Any]:
 _HEAD_FIELDS = frozenset(
     {
         *("version", "job", "run_id", "generation", "tenure", "state", "attempts", "crashes"),
-        *("checkpoints", "quarantine", "interruption", "written_by"),
+        *("checkpoints", "quarantine", "interruption", "written_by", "retired", "wanted"),
     }
 )
 
@@ -129,9 +150,11 @@ def parse_head(body: bytes, job: str, where: str) -> Head:
         quarantine=tuple(_quarantined(item) for item in fields.children("quarantine")),
         interruption=fields.mapping_or_none("interruption"),
         written_by=fields.text("written_by"),
+        retired=_retired(fields),
+        wanted=parse_wanted(fields),
         extra=fields.rest(_HEAD_FIELDS),
     )
-    ids = [entry.id for entry in head.checkpoints]
+    ids = [entry.id for entry in (*head.retired, *head.checkpoints)]
     if len(set(ids)) != len(ids) or any(i.generation > head.generation for i in ids):
         raise fields.bad("checkpoints", "each id once, none of a generation above head's")
     return head
@@ -144,6 +167,11 @@ def _listed(fields: Fields) -> Listed:
         committed_at=fields.text("committed_at", ""),
         cause=fields.text("cause", ""),
     )
+
+
+def _retired(fields: Fields) -> tuple[Listed, ...]:
+    listed = fields.children("retired") if fields.raw.get("retired") is not None else []
+    return tuple(_listed(item) for item in listed)
 
 
 def _quarantined(fields: Fields) -> Quarantined:

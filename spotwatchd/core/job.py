@@ -208,6 +208,7 @@ class Job:
         joined: a process registered in this attempt: it answers asks by number.
         told: number of the newest ask to leave in this attempt, 0 for none.
         stop_since: when a person stopped it.
+        unsaved: that person wants no save.
         base: newest committed step when the attempt began (-1: none).
         crashes: in a row without a new committed step.
         fruitless: ends of attempts without a new committed step, whatever their reason.
@@ -233,6 +234,7 @@ class Job:
     outcome: Outcome | None = None
     cause: str = ""
     stop_since: float | None = None
+    unsaved: bool = False
     base: int = -1
     crashes: int = 0
     fruitless: int = 0

@@ -42,6 +42,8 @@ def on_added(turn: Turn, event: JobAdded) -> None:
     if job.life is Life.DONE and not event.ended:
         job.live("added again")
         job.stop_since = job.outcome = None
+        job.unsaved = False
+        job.fruitless, job.hold.take_at = 0, NOW
 
 
 def _new(turn: Turn, event: JobAdded) -> Job:
@@ -296,8 +298,9 @@ def on_left(turn: Turn, job: Job, event: ProcessLeft) -> None:
     """One process less; ``JobExited`` says when it was the last."""
 
 
-def on_stop_requested(turn: Turn, job: Job, _event: StopRequested) -> None:
-    """A person wants the job to save and end here."""
+def on_stop_requested(turn: Turn, job: Job, event: StopRequested) -> None:
+    """A person wants the job to save (or not) and end here."""
+    job.unsaved = job.unsaved or not event.save
     if job.life is not Life.DONE and job.stop_since is None:
         job.stop_since = turn.now
         if job.life is Life.RELEASING and job.outcome is not Outcome.FINISHED:

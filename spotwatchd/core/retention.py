@@ -60,14 +60,15 @@ def unlisted(
 ) -> set[CheckpointId]:
     """Those of ``stored`` that nobody can want again.
 
-    Not those that head lists or holds in quarantine, not those of a higher generation than
-    head's (somebody else's future), not those that this owner is writing.
+    Not those that head lists or holds in quarantine (or of a run before), not those of a
+    generation above head's (somebody else's future), not those that this owner is writing.
     """
     wanted = {entry.id for entry in head.checkpoints} | {entry.id for entry in head.quarantine}
     return {
         found
         for found in stored
         if found not in wanted and found not in in_progress and found.generation <= head.generation
+        if all(found != entry.id for entry in head.retired)
     }
 
 

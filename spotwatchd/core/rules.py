@@ -49,7 +49,7 @@ def end(_turn: Turn, job: Job) -> None:
 
 def leave_ask_at(world: World, job: Job) -> float | None:
     """A running job must be told to save and leave."""
-    if job.life is not Life.RUNNING or job.hold.lost:
+    if job.life is not Life.RUNNING or job.hold.lost or job.unsaved:
         return None
     opened = job.way.ask
     if opened is not None and opened.leave:
@@ -114,7 +114,7 @@ def stop_at(world: World, job: Job) -> float | None:
     """When running processes are ended from outside."""
     if job.life is not Life.RUNNING:
         return None
-    if job.hold.lost:
+    if job.hold.lost or job.unsaved:
         return NOW
     opened, times = job.way.ask, []
     if opened is not None and job.way.answer_committed and opened.saved_at is not None:

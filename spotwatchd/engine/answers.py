@@ -8,6 +8,7 @@ from typing import Any
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import Seal
 from spotwatchd.engine import text
+from spotwatchd.engine.adopting import adopt
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
@@ -54,6 +55,8 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
             record.name, None if generation is None else int(generation), committed, sealed
         )
     )
+    if isinstance(message.get("wanted"), dict):
+        _wanted(house, record, message["wanted"])
 
 
 def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -64,6 +67,10 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
     if not isinstance(interruption, dict):
         interruption = None  # head is not trusted: what is no receipt is none
     previous = message.get("previous")
+    if isinstance(message.get("spec"), dict) and not ended:
+        # The replicator was told whether it may follow the store; it runs as the job's user.
+        adopt(record, message["spec"], follow=True)
+        house.keep(record)
     record.restored, record.taken = restored, True
     if not record.managed:  # nobody here starts it, so this is where its attempt begins
         record.kept.attempt = attempts
@@ -175,6 +182,20 @@ def _sealed(house: House, record: Record, message: dict[str, Any]) -> None:
     house.post(ev.Sealed(record.name, seal))
 
 
+def _wanted(house: House, record: Record, message: dict[str, Any]) -> None:
+    """Somebody, on whatever machine, wants the job to stop."""
+    if message["state"] not in ("stopped", "removed"):
+        raise ValueError("state: stopped or removed")
+    if record.told_stop:
+        return
+    record.told_stop = True
+    save = bool(message.get("save", True))
+    by = " ".join(str(message.get(key) or "")[:100] for key in ("by", "at")).strip()
+    how = "" if save else " without saving"
+    house.tell(record, "wanted", f"asked to stop{how} by {by or 'somebody'}")
+    house.post(ev.StopRequested(record.name, save))
+
+
 def _alarm(house: House, record: Record, message: dict[str, Any]) -> None:
     what, where = str(message["what"]), str(message.get("where", ""))
     remedy = str(message.get("remedy", ""))
@@ -208,4 +229,5 @@ _RECEIVERS = {
     "sealed": _sealed,
     "alarm": _alarm,
     "said": _said,
+    "wanted": _wanted,
 }

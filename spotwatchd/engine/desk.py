@@ -10,20 +10,24 @@ from typing import Any
 
 from spotwatchd import __version__
 from spotwatchd.control.bodies import (
+    ControlBody,
     FinishBody,
     InterruptBody,
     JobBody,
+    LogBody,
     ProcessBody,
     ProgressBody,
     SealBody,
 )
 from spotwatchd.control.desk import Peer
 from spotwatchd.core import events as ev
-from spotwatchd.core.words import Life, MachineAction, Notice, Saving, Seal
+from spotwatchd.core.words import MachineAction, Notice, Seal
 from spotwatchd.engine import answers
 from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
+from spotwatchd.engine.state import state_of
+from spotwatchd.engine.wishes import Wishes
 from spotwatchd.errors import JobError
 from spotwatchd.jobs.pidfd import Watched
 
@@ -37,6 +41,8 @@ class FrontDesk:
         self._house = house
         self._roster = roster
         self._begun = house.clock()
+        self._wishes = Wishes(house, roster)
+        house.again = lambda record: roster.revive(record, None)
 
     def owner(self, name: str) -> int | None:
         """The uid that owns job ``name``, or None when there is no such job."""
@@ -128,24 +134,14 @@ class FrontDesk:
 
     def _state(self, record: Record) -> str:
         view = self._house.core.view(record.name)
-        if view is None:
-            return record.kept.outcome or "unknown"
-        if view.life is Life.DONE:
-            return record.kept.outcome or "stopped"
         draining = self._house.core.drain() is not None
-        if view.life is Life.RUNNING and record.kept.told and view.saving is not Saving.IDLE:
-            return "saving"
-        if draining and view.life is Life.RELEASING:
-            return "saving"
-        if draining and view.life is Life.WAITING:
-            return "interrupted"
-        return str(view.life.value)
+        return state_of(view, record.kept, draining=draining)
 
     # -- jobs and their processes -----------------------------------------------------------
 
     async def submit(self, peer: Peer, body: JobBody) -> tuple[Document, bool]:
         """Register a job. Returns it, and True when it is new."""
-        record, new = self._roster.register(peer.uid, peer.gid, body)
+        record, new = await self._roster.register(peer.uid, peer.gid, body)
         if new:
             # An answer of 201 is a promise that a crash of the daemon does not break.
             await self._house.journal.flush()
@@ -240,10 +236,21 @@ class FrontDesk:
         return {}
 
     async def stop(self, name: str) -> Document:
-        """Ask for a checkpoint, then end the job here."""
-        self._record(name)
-        self._house.post(ev.StopRequested(name))
+        """Ask for a checkpoint, then end the job here and everywhere."""
+        self._wishes.stop_here(self._record(name))
         return {}
+
+    async def control(self, peer: Peer, body: ControlBody) -> Document:
+        """Stop, start or remove a job everywhere, also one that is not known here."""
+        return await self._wishes.control(peer, body)
+
+    async def log(self, name: str, body: LogBody) -> Document:
+        """The end of an attempt's output, from the store."""
+        return await self._wishes.log(self._record(name), body.attempt)
+
+    async def close(self) -> None:
+        """Let go of what people wished."""
+        await self._wishes.close()
 
     async def interrupt(self, body: InterruptBody) -> Document:
         """A notice by hand."""

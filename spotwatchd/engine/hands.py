@@ -352,6 +352,8 @@ class Hands:
             exit_status=record.kept.exit_status,
         )
         record.link.send({"do": "quit"})
+        if record.restart:
+            self._house.again(record)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

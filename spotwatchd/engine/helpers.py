@@ -85,6 +85,13 @@ class Replicator:
             output=self._directory / "replicator.log",
         )
 
+    def abandon(self) -> None:
+        """Stop looking after it: it was told to quit, and another takes its place."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._process is not None:
+            let_go(self._process)
+
     async def close(self) -> None:
         """Stop looking after it; it goes on by itself."""
         if self._task is not None:

@@ -36,6 +36,7 @@ class House:
         wall: Unix seconds, for what people read.
         records: the jobs of this machine by name.
         watch: status lines of the sources of notices.
+        again: runs a job that is over here once more.
         store_error: what the last look into the daemon's own store said, None when it was fine.
     """
 
@@ -53,6 +54,7 @@ class House:
     records: dict[str, Record] = field(default_factory=dict)
     watch: Callable[[], list[dict[str, Any]]] = list
     store_error: str | None = None
+    again: Callable[[Record], None] = lambda _record: None
 
     def tell(self, record: Record, word: str, line: str | None = None, **facts: Any) -> None:
         """Tell a job's listeners, and the log when there is a sentence for it."""

@@ -33,6 +33,7 @@ class Kept:
         outcome, exit_status: of the newest attempt that ended.
         ended: it will not be run again here.
         reason: why it waits or ended, for people.
+        revision, replaces: see identity.Place.
     """
 
     uid: int
@@ -50,6 +51,8 @@ class Kept:
     exit_status: int | None = None
     ended: bool = False
     reason: str | None = None
+    revision: int = 0
+    replaces: str = ""
 
     def to_document(self) -> dict[str, Any]:
         """For the journal."""
@@ -92,6 +95,8 @@ class Record:
     upload_seconds: float | None = None
     upload_bytes: int | None = None
     awaiting_first_step: bool = False
+    told_stop: bool = False  # the wish to stop is on its way to the store
+    restart: bool = False  # start it again once it has stopped
     complaints: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import secrets
 from pathlib import Path
 from typing import Any
 
 from spotwatchd.control.bodies import JobBody
 from spotwatchd.core import events as ev
+from spotwatchd.core.identity import another, differences, revision_of
 from spotwatchd.core.words import JobPolicy
+from spotwatchd.engine.adopting import adopt
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.helpers import Replicator
 from spotwatchd.engine.house import House
+from spotwatchd.engine.identity import Place, place, spec_of
 from spotwatchd.engine.link import Link
 from spotwatchd.engine.records import Kept, Record
 from spotwatchd.errors import JobError, SpotwatchError
@@ -30,15 +32,24 @@ class Roster:
         self._house = house
         self._replicators: dict[str, Replicator] = {}
 
-    def register(self, uid: int, gid: int, body: JobBody) -> tuple[Record, bool]:
-        """A job from the socket. Returns its record, and True when it is new here.
+    async def register(self, uid: int, gid: int, body: JobBody) -> tuple[Record, bool]:
+        """A job from the socket. Returns its record, and True when it is to be run (again).
 
         Raises JobError when the name is taken by another job, or the limit is reached.
         """
         known = self._house.records.get(body.name)
-        if known is not None:
+        if known is not None and not known.kept.ended:
             return self._again(known, uid, body), False
-        self._check_room(body.name)
+        store = self._store_of(body)
+        where = await place(body, store, account(uid, gid))
+        now = self._house.records.get(body.name)
+        if now is not known:  # somebody was faster while the store was asked
+            return await self.register(uid, gid, body)
+        if known is not None:
+            return self._run_again(known, uid, body, where), True
+        return self._new(uid, gid, body, store, where), True
+
+    def _store_of(self, body: JobBody) -> str:
         store = body.store or self._house.config.store
         if store is None:
             raise JobError(
@@ -46,45 +57,60 @@ class Roster:
                 where="store",
                 remedy="pass --store URL, or set store in the daemon's configuration",
             )
+        return store
+
+    def _new(self, uid: int, gid: int, body: JobBody, store: str, where: Place) -> Record:
+        self._check_room(body.name)
         kept = Kept(
             uid,
             gid,
             body,
-            body.run_id or secrets.token_hex(8),
+            where.run_id,
             store,
             wall_text(self._house.wall()),
+            revision=where.revision,
+            replaces=where.replaces,
         )
         record = self._enter(kept)
         self._house.keep(record)
         self._house.post(ev.JobAdded(record.name, self.policy(body)))
-        return record, True
+        return record
 
     def _again(self, record: Record, uid: int, body: JobBody) -> Record:
         kept = record.kept
         if kept.uid != uid:
+            raise _taken(body.name)
+        user = account(kept.uid, kept.gid).name
+        changes = differences(spec_of(kept.body, user), spec_of(body, user)) if body.argv else []
+        if changes and body.change is None:
+            raise another(body.name, changes, "name")
+        if body.change is not None:
             raise JobError(
-                f"the name {body.name!r} is taken",
+                f"job {body.name} runs here and cannot be changed now",
                 where="name",
-                remedy="choose another name: a job's name is unique on its machine and store",
+                remedy=f"spotwatch stop {body.name}, then the same command again",
             )
-        if kept.ended:
-            raise JobError(
-                f"job {body.name} is over here: {kept.outcome}",
-                where="name",
-                remedy="choose another name, or remove its objects from the store first",
-            )
-        same = (kept.body.argv, kept.body.cwd, kept.body.checkpoint_dir) == (
-            body.argv,
+        if body.argv and (kept.body.cwd, kept.body.checkpoint_dir) != (
             body.cwd,
             body.checkpoint_dir,
-        )
-        if not same and body.argv is not None:
+        ):
             raise JobError(
-                f"job {body.name} is registered with another command, directory or "
-                "checkpoint directory",
+                f"job {body.name} is registered with another working or checkpoint directory",
                 where="name",
-                remedy="choose another name for the changed job",
+                remedy=f"use {kept.body.cwd} and {kept.body.checkpoint_dir}, or another name",
             )
+        return record
+
+    def _run_again(self, record: Record, uid: int, body: JobBody, where: Place) -> Record:
+        """A job that is over here, but not in the store, or that is changed on purpose."""
+        kept = record.kept
+        if kept.uid != uid:
+            raise _taken(body.name)
+        if where.halted or (where.revision == 0 and kept.ended):
+            raise _over(body.name, where.halted or str(kept.outcome))
+        kept.body, kept.run_id = body, where.run_id
+        kept.revision, kept.replaces = where.revision, where.replaces
+        self._begin_again(record)
         return record
 
     def _check_room(self, name: str) -> None:
@@ -150,6 +176,8 @@ class Roster:
             "keep_every": config.checkpoint.keep_every,
             "grace_seconds": config.checkpoint.grace_seconds,
             "upload_limit": config.checkpoint.upload_limit,
+            "replaces": kept.replaces,
+            "follow_spec": self._may_follow(record),
             "spec": {
                 "version": 1,
                 "name": record.name,
@@ -163,6 +191,7 @@ class Roster:
                 "signal": body.signal,
                 "interval": body.interval,
                 "created_at": kept.created_at,
+                "revision": kept.revision,
             },
         }
         replicator = Replicator(
@@ -174,6 +203,44 @@ class Roster:
         )
         replicator.start()
         self._replicators[record.name] = replicator
+
+    # -- a job that was over here -----------------------------------------------------------
+
+    def revive(self, record: Record, spec: dict[str, Any] | None) -> None:
+        """Run a job again that is over here, as the store describes it. Raises JobError."""
+        if spec is not None and record.managed:
+            adopt(record, spec, follow=self._may_follow(record))
+        self._begin_again(record)
+
+    def _begin_again(self, record: Record) -> None:
+        kept = record.kept
+        self._check_room(record.name)
+        kept.ended = kept.told = kept.finished = False
+        kept.outcome = kept.exit_status = kept.reason = None
+        record.restart = record.told_stop = False
+        old = self._replicators.pop(record.name, None)
+        if old is not None:
+            old.abandon()
+        self._attend(record)
+        self._house.keep(record)
+        self._house.post(ev.JobAdded(record.name, self.policy(kept.body), attempt=kept.attempt))
+
+    def _may_follow(self, record: Record) -> bool:
+        user = account(record.kept.uid, record.kept.gid).name
+        return user in self._house.config.allowed_users
+
+    async def forget(self, record: Record) -> None:
+        """A job that was removed: nothing of it stays with the daemon."""
+        name = record.name
+        self._house.post(ev.JobRemoved(name))
+        self._house.records.pop(name, None)
+        self._house.journal.post("job", name, None)
+        replicator = self._replicators.pop(name, None)
+        if replicator is not None:
+            await replicator.close()
+        record.events.close()
+        record.link.close()
+        record.board_path.unlink(missing_ok=True)
 
     # -- after a restart of the daemon ----------------------------------------------------
 
@@ -221,11 +288,20 @@ class Roster:
 
     # -- from the store --------------------------------------------------------------------
 
-    def take_in(self, stored: dict[str, Any], store: str) -> None:
-        """A job found in the store: registered here if this machine may run it."""
+    def take_in(self, stored: dict[str, Any], store: str) -> str:
+        """A job found in the store: registered here if this machine may run it.
+
+        Returns why it is not, for people; "" when it is.
+        """
         name, spec = str(stored["name"]), stored["spec"]
-        if name in self._house.records or not spec.get("argv"):
-            return
+        if not spec.get("argv"):
+            return "whoever started it starts it again"
+        known = self._house.records.get(name)
+        if known is not None:
+            # Over here, and started again by somebody elsewhere.
+            if known.kept.ended and known.kept.store == store:
+                self.revive(known, spec)
+            return ""
         user = str(spec["user"])
         if user not in self._house.config.allowed_users:
             self._house.log.warning(
@@ -234,12 +310,12 @@ class Roster:
                 user=user,
                 fix="name the user in allowed_users if that is what you want",
             )
-            return
+            return f"this machine runs no jobs from the store as {user} (allowed_users)"
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
             self._house.log.warning("job in the store has an unknown user", job=name, user=user)
-            return
+            return f"there is no user {user} on this machine"
         body = self._body(name, spec, store)
         self._check_room(name)
         kept = Kept(
@@ -249,10 +325,12 @@ class Roster:
             str(spec["run_id"]),
             store,
             str(spec.get("created_at", "")),
+            revision=revision_of(spec),
         )
         record = self._enter(kept)
         self._house.keep(record)
         self._house.post(ev.JobAdded(name, self.policy(body)))
+        return ""
 
     def _body(self, name: str, spec: dict[str, Any], store: str) -> JobBody:
         root = self._house.config.checkpoint_root
@@ -279,3 +357,20 @@ class Roster:
             record.link.close()
             for process in record.processes.values():
                 process.close()
+
+
+def _taken(name: str) -> JobError:
+    return JobError(
+        f"the name {name!r} is taken",
+        where="name",
+        remedy="choose another name: a job's name is unique on its machine and store",
+    )
+
+
+def _over(name: str, how: str) -> JobError:
+    ways = "spotwatch run --continue ... goes on from its last checkpoint, --new begins anew"
+    return JobError(
+        f"job {name} is over: {how}",
+        where="name",
+        remedy=f"spotwatch start {name} runs it again" if how != "finished" else ways,
+    )

@@ -9,6 +9,11 @@ Signals it understands:
     SIGTERM     end the program: SIGTERM to every descendant, SIGKILL after ``--grace``
     SIGRTMIN+1  pass on the signal that asks the program to save (``--ask-signal``)
 
+The program writes into its log file itself: no pipe that somebody must empty, so nothing that
+dies or is slow here ever holds it up. So that the file does not fill the disk, the middle of
+it is given back to the file system (a hole) while it grows: the beginning and the newest part
+stay, no line is copied, and none is lost between two files.
+
 Standard library only, and nothing from the daemon: it must start fast and never break.
 """
 
@@ -19,7 +24,9 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -31,6 +38,14 @@ ASK = signal.SIGRTMIN + 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Time for descendants of a program that ended by itself; nobody waits for them on purpose.
 _LEFTOVER_GRACE = 5.0
+# Bytes of a log that stay: how the program began, and what it said last.
+_HEAD = 1 << 20
+KEEP = 64 << 20
+# <linux/falloc.h>
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
+_BLOCK = 4096
+# Attempts of which this machine keeps the output.
+_ATTEMPTS = 10
 _NOT_FOUND, _NOT_EXECUTABLE, _ALREADY_RUNNING = 127, 126, 125
 
 
@@ -75,10 +90,46 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+class Output:
+    """Bounds a log file that somebody else writes to the end of."""
+
+    def __init__(self, fd: int, keep: int) -> None:
+        self._fd = fd
+        self._head = min(_HEAD, keep // 4) // _BLOCK * _BLOCK
+        self._tail = keep - self._head
+        self._hole = self._head
+        self._bounded = stat.S_ISREG(os.fstat(fd).st_mode)
+
+    def trim(self) -> None:
+        """Give back what lies between the first and the newest part. Never raises."""
+        if not self._bounded:
+            return
+        end = (os.fstat(self._fd).st_size - self._tail) // _BLOCK * _BLOCK
+        # Seldom: a quarter of what is kept must have come since the last time.
+        if end - self._hole < self._tail // 4:
+            return
+        offset, size = ctypes.c_int64(self._hole), ctypes.c_int64(end - self._hole)
+        how = _KEEP_SIZE | _PUNCH_HOLE
+        if ctypes.CDLL(None, use_errno=True).fallocate(self._fd, how, offset, size) != 0:
+            self._bounded = False  # this file system cannot; then all of it stays
+            return
+        self._hole = end
+
+
+def forget_old_attempts(directory: Path) -> None:
+    """Delete the directories of attempts before the newest few. Never raises."""
+    attempts = sorted(path for path in directory.parent.glob("attempt-*") if path.is_dir())
+    for path in attempts[:-_ATTEMPTS]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class Shim:
     """One program, from its start to the exit of its last descendant."""
 
-    def __init__(self, directory: Path, grace: float, ask_signal: int | None) -> None:
+    def __init__(
+        self, directory: Path, grace: float, ask_signal: int | None, keep: int = KEEP
+    ) -> None:
+        self._output = Output(sys.stdout.fileno(), keep)
         self._directory = directory
         self._grace = grace
         self._ask_signal = ask_signal
@@ -134,6 +185,7 @@ class Shim:
 
     def _pause(self) -> None:
         """Wait for a signal (SIGCHLD, SIGTERM, ASK) or the moment to kill."""
+        self._output.trim()
         if self._kill_at is None:
             signal.sigtimedwait([signal.SIGCHLD], 0.5)
             return
@@ -190,6 +242,7 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--ask-signal", type=int)
+    parser.add_argument("--keep-output", type=int, default=KEEP)
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args()
     lock = _lock(options.directory.parent / "attempt.lock")
@@ -199,7 +252,9 @@ def main() -> int:
     # Without it sigtimedwait would miss a child that ends between waitpid and the wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    return Shim(options.directory, options.grace, options.ask_signal).run(options.argv)
+    forget_old_attempts(options.directory)
+    shim = Shim(options.directory, options.grace, options.ask_signal, options.keep_output)
+    return shim.run(options.argv)
 
 
 if __name__ == "__main__":

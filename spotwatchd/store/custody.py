@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from spotwatchd.core import fence
+from spotwatchd.core import fence, identity
 from spotwatchd.core.head import Head, Listed
 from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.lease import Tenure
@@ -47,11 +47,6 @@ from spotwatchd.store.resuming import Resuming, Tell, now_text, require
 _LOOK_EVERY = 2.0
 
 
-class _Ended(Exception):
-    def __init__(self, head: Head) -> None:
-        self.head = head
-
-
 class Custody:
     """See the head of this file."""
 
@@ -72,6 +67,7 @@ class Custody:
         self.local = Local(job.checkpoint_dir, job.name, job.checkpoint_glob, settle=job.settle)
         self._resuming = Resuming(backend, job.name, self.local, self.heads, tell)
         self.taken: Taken | None = None
+        self.spec = job.spec
         self._died_running = False
         self._uploads: dict[tuple[str, str], Upload] = {}
         self.numbers = Numbers(self.memory)
@@ -143,12 +139,13 @@ class Custody:
         if self.taken is not None and self.leasing.tenure is not None and not self.leasing.lost:
             return replace(self.taken, uncommitted=False)
         try:
+            limits.retry(self._agree)
             tenure = self._win(limits, waiting)
             with self.local.lock:
                 return self._settle_in(tenure, limits)
-        except _Ended as end:
+        except fence.Halted as end:
             self._let_go()
-            return self._answer(end.head, None)
+            return replace(self._answer(end.head, None), ended=end.head.halted)
         except (SpotwatchError, OSError):
             self._let_go()
             raise
@@ -168,8 +165,8 @@ class Custody:
 
     def _look_at_head(self) -> None:
         head = self.heads.load()
-        if head is not None and head.ended:
-            raise _Ended(head)
+        if head is not None and head.halted:
+            raise fence.Halted(head)
 
     def _generation_after(self, lease_generation: int) -> int:
         # Listed, because head or lease may have been lost and the ids must stay unique.
@@ -177,11 +174,11 @@ class Custody:
         return fence.next_generation(lease_generation, self.heads.head, stored)
 
     def _settle_in(self, tenure: Tenure, limits: Patience) -> Taken:
-        run_id = limits.retry(self._run_id)
+        run_id = limits.retry(self._agree)
         before = limits.retry(lambda: self._claim(tenure, run_id))
         resumed = self._resuming_from(tenure, before, limits)
         self.local.begin(Reign(tenure.generation, tenure.token), resumed)
-        limits.retry(lambda: write_spec(self.backend, replace(self.job.spec, run_id=run_id)))
+        limits.retry(lambda: write_spec(self.backend, replace(self.spec, run_id=run_id)))
         self.leasing.held()
         self.memory.took(resumed.seal if resumed else None)
         head = require(self.heads.head, self.job.name)
@@ -193,13 +190,15 @@ class Custody:
         with self._fenced():
             return self._resuming.choose(tenure, before, limits, self.leasing.confirm)
 
-    def _run_id(self) -> str:
+    def _agree(self) -> str:
+        """Settle what to run, ours or what the store says; returns the run's identity."""
         try:
-            spec = read_spec(self.backend, self.job.name)
+            stored = read_spec(self.backend, self.job.name)
         except Damaged as error:
             self.tell.alarm(error)
-            spec = None
-        self.heads.run_id = spec.run_id if spec else self.job.spec.run_id
+            stored = None
+        self.spec = identity.agreed(self.job.spec, stored, follow=self.job.follow_spec)
+        self.heads.run_id = identity.run_id_of(self.spec, stored, self.job.replaces)
         return self.heads.run_id
 
     def _claim(self, tenure: Tenure, run_id: str) -> Reign:
@@ -210,12 +209,12 @@ class Custody:
             nonlocal before
             ours = Reign(tenure.generation, tenure.token)
             found = Reign(head.generation, head.tenure) if head else Reign()
-            if head is not None and head.ended and found != ours:
-                raise _Ended(head)
-            claimed = fence.claim(head, tenure, self.job.name, run_id)
+            claimed = fence.claim(head, tenure, self.job.name, run_id, replaces=self.job.replaces)
             if found != ours:
                 self._died_running = head is not None and head.state == "running"
-            before = self.local.claiming(ours, found)
+            anew = head is not None and claimed.run_id != head.run_id
+            # What another run sealed on this disk is not to be gone on from.
+            before = self.local.claiming(ours, Reign(0, "another run") if anew else found)
             return claimed
 
         self.heads.load()
@@ -234,6 +233,7 @@ class Custody:
             head.ended,
             previous=previous.machine if previous else None,
             unannounced=self._died_running,
+            spec=None if self.spec is self.job.spec else self.spec.fields,
         )
 
     def _let_go(self) -> None:

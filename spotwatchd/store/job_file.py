@@ -40,6 +40,8 @@ class JobFile:
     settle: float = SETTLE_SECONDS
     stop_on_lease_expiry: bool = False
     upload_limit: float | None = None
+    replaces: str = ""  # the run that this one takes the place of
+    follow_spec: bool = True  # a newer spec in the store is run instead of this one
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -76,6 +78,8 @@ def _parse(fields: Fields) -> JobFile:
         settle=float(fields.raw.get("settle_seconds", SETTLE_SECONDS)),
         stop_on_lease_expiry=bool(fields.raw.get("stop_on_lease_expiry", False)),
         upload_limit=float(fields.number("upload_limit")) if _has(fields, "upload_limit") else None,
+        replaces=fields.text("replaces", ""),
+        follow_spec=bool(fields.raw.get("follow_spec", True)),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from spotwatchd.core.fence import rebuild
 from spotwatchd.core.fields import VERSION
-from spotwatchd.core.head import ENDED, Head
+from spotwatchd.core.head import Head
 from spotwatchd.core.ids import CheckpointId, is_job_name
 from spotwatchd.core.retention import candidates
 from spotwatchd.core.spec import Spec, parse_spec
@@ -37,11 +37,13 @@ class StoredJob:
     Attributes:
         spec: spec.json as it is there (docs/architecture.md); name and run_id were checked.
         state: as in head.json; "new" without a head, "unreadable" when it is damaged.
+        halted: why it is not to be run: finished, crashed or stopped; "" when it is.
     """
 
     name: str
     spec: dict[str, Any]
     state: str
+    halted: str = ""
 
 
 def list_unfinished(
@@ -60,7 +62,7 @@ def list_unfinished(
         except (Damaged, StoreError) as error:
             problem(error)
             continue
-        if job is not None and job.state not in ENDED:
+        if job is not None and not job.halted:
             found.append(job)
     return found
 
@@ -74,7 +76,9 @@ def _stored_job(backend: Backend, name: str) -> StoredJob | None:
         head = read_head(backend, name)
     except Damaged:
         return StoredJob(name, document, "unreadable")
-    return StoredJob(name, document, head.state if head else "new")
+    if head is None:
+        return StoredJob(name, document, "new")
+    return StoredJob(name, document, head.state, head.halted)
 
 
 def read_spec(backend: Backend, job: str) -> Spec | None:
@@ -88,8 +92,8 @@ def read_spec(backend: Backend, job: str) -> Spec | None:
 def write_spec(backend: Backend, spec: Spec) -> Spec:
     """Make the store's spec say what ``spec`` says; returns what is there now.
 
-    The run's identity and birth stay those of the store: a job that goes on elsewhere is
-    the same run. Raises Conflict, StoreUnavailable, StoreDenied.
+    The birth stays that of the store: a job that goes on elsewhere is the same run.
+    Raises Conflict, StoreUnavailable, StoreDenied.
     """
     for _ in range(_ROUNDS):
         document = backend.read_document(spec_key(spec.name))
@@ -117,10 +121,9 @@ def _merged(spec: Spec, stored: Spec | None) -> Spec:
     fields = {**spec.fields, "name": spec.name, "run_id": spec.run_id}
     if stored is None:
         return replace(spec, fields=fields)
-    fields["run_id"] = stored.run_id
-    if "created_at" in stored.fields:
+    if "created_at" in stored.fields and stored.run_id == spec.run_id:
         fields["created_at"] = stored.fields["created_at"]
-    return Spec(spec.name, stored.run_id, {**stored.fields, **fields})
+    return Spec(spec.name, spec.run_id, {**stored.fields, **fields})
 
 
 def restore_to(

@@ -25,7 +25,7 @@ from spotwatchd.core.lease import (
 )
 from spotwatchd.errors import Conflict, Damaged, LeaseLost, SpotwatchError, StoreUnavailable
 from spotwatchd.store.base import Backend, Document
-from spotwatchd.store.layout import lease_key
+from spotwatchd.store.layout import head_key, lease_key
 from spotwatchd.store.swap import boottime, new_nonce, swap
 
 # One refusal may be about a write of ours that landed late; a second one is another owner.
@@ -230,6 +230,9 @@ class Leasing:
         document = self.backend.read_document(self._key)
         lease = self._parse(document)
         self._version = document.version if document else None
+        if document is None and self.backend.read_document(head_key(self.job)) is None:
+            # Neither lease nor head: that was no accident (store/removal.py).
+            self.lose(LeaseLost(f"the job {self.job} was removed", where=self._where))
         if lease is None:
             return False  # deleted or damaged: the next write replaces it, or loses to a taker
         if (lease.generation, lease.tenure) != (tenure.generation, tenure.token):

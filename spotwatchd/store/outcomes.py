@@ -21,6 +21,7 @@ class Taken:
         previous: the machine that had the job before, when that was another one.
         unannounced: it never wrote that it was interrupted: it died, or cannot reach the store.
         ended: how the job ended; then it is not taken, and nothing is held.
+        spec: the fields of the store's newer spec, when that is to be run.
     """
 
     generation: int
@@ -32,6 +33,7 @@ class Taken:
     previous: str | None = None
     unannounced: bool = False
     uncommitted: bool = False
+    spec: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

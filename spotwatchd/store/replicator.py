@@ -27,6 +27,7 @@ from spotwatchd.store.checkpoints import THREADS
 from spotwatchd.store.commands import parse_command
 from spotwatchd.store.custody import Custody
 from spotwatchd.store.follower import Follower
+from spotwatchd.store.heads import read_head
 from spotwatchd.store.job_file import JobFile, read_job_file
 from spotwatchd.store.local_journal import seal_json
 from spotwatchd.store.open import open_backend
@@ -35,7 +36,9 @@ from spotwatchd.store.replicator_link import Link
 from spotwatchd.store.shipping import warm
 from spotwatchd.store.swap import boottime
 from spotwatchd.store.sweep import Sweeper
+from spotwatchd.store.tails import Tails
 from spotwatchd.store.weight import Weight
+from spotwatchd.store.wishing import Wishes
 from spotwatchd.store.worker import Worker, newest_committed
 
 ORPHAN_SECONDS = 600.0
@@ -48,6 +51,8 @@ _THREADS_IN_BACKGROUND = 2
 # A connection, TLS and credentials take well under a second; what is slower than this comes
 # too late to help.
 _WARM_SECONDS = 10.0
+# A request of 256 KiB a job; a machine that dies unannounced loses this much of its story.
+_OUTPUT_EVERY = 60.0
 # Un-listed checkpoints wait for the grace period anyway; looking more often finds nothing.
 _SWEEP_AT_LEAST = 0.1
 _SWEEP_AT_MOST = 300.0
@@ -61,9 +66,10 @@ class Replicator:
         self.custody = Custody(job, backend, self)
         self.link = Link(job.socket, job.name, self._hello, self._receive, self._log)
         self._sweep = threading.Event()
-        self.worker = Worker(
-            self.custody, self.link.send, self, self.link.away_for, self._sweep.set
-        )
+        self.wishes = Wishes(self.custody, self.link.send)
+        self._tails = Tails(backend, job.name, job.owner.machine, job.runtime_dir)
+        self.worker = Worker(self.custody, self.link.send, self, self.link.away_for, self._settled)
+        self.worker.ending = self._keep_output
         self._sweeper = Sweeper(
             backend, job.name, job.grace, self.custody.tenure, self.custody.in_progress
         )
@@ -77,6 +83,7 @@ class Replicator:
         self.follower.busy = self.worker.commands.is_urgent
         self.custody.bringing.claim = self.follower.claim
         self.custody.bringing.threads = self._threads
+        self._output_kept = boottime()
 
     def run(self) -> int:
         """Until it is told to quit. Returns the exit status."""
@@ -95,6 +102,16 @@ class Replicator:
         self.link.drain(2.0)
         self.link.stop()
         return 0
+
+    def _settled(self) -> None:
+        self._sweep.set()
+        self.wishes.look(self.custody.heads.head)
+
+    def _keep_output(self) -> None:
+        try:
+            self._tails.upload()
+        except (SpotwatchError, OSError) as error:
+            self._log(f"its output could not be kept in the store: {error}")
 
     def _work(self) -> None:
         self.worker.run()
@@ -139,6 +156,7 @@ class Replicator:
             "generation": taken.generation if taken else None,
             "committed": None if committed is None else seal_json(committed),
             "sealed": None if sealed is None else seal_json(sealed),
+            "wanted": self.wishes.document(),
             "state": {
                 "head": head.state if head else "",
                 "attempts": head.attempts if head else 0,
@@ -157,6 +175,8 @@ class Replicator:
             return
         if command.do == "quit":
             self.quit()
+        elif self.worker.quitting:
+            return  # nobody is here to finish what would be begun
         elif command.do == "cancel":
             self.worker.commands.cancel(command.no)
         elif command.do == "weight":
@@ -204,11 +224,21 @@ class Replicator:
             try:
                 leasing.renew()
                 self._expiry_told = False
+                self.wishes.look(read_head(self.custody.backend, self.job.name))
             except LeaseLost as error:
                 self.worker.lose(error)
             except (StoreUnavailable, StoreDenied) as error:
                 pause = terms.seconds / 10
                 self._tell_expiry(error)
+            except Damaged:
+                continue  # head: the next commit repairs it
+            self._output_now_and_then()
+
+    def _output_now_and_then(self) -> None:
+        """A machine that dies without a word has no last moment to keep its output in."""
+        if self.custody.taken is not None and boottime() - self._output_kept > _OUTPUT_EVERY:
+            self._output_kept = boottime()
+            self._keep_output()
 
     def _tell_expiry(self, error: SpotwatchError) -> None:
         leasing = self.custody.leasing

@@ -59,6 +59,7 @@ class Worker:
         self.quitting = False
         self.enter: Callable[[], None] = lambda: None
         self.leave: Callable[[], None] = lambda: None
+        self.ending: Callable[[], None] = lambda: None  # called before an attempt is released
         self.ready = threading.Event()  # it is known whether an earlier tenure goes on
         self._say = say
         self._tell = tell
@@ -201,6 +202,8 @@ class Worker:
     def _release(self, command: Command) -> None:
         limits = Patience(boottime() + _RELEASE_SECONDS, command.cancelled, self._trouble)
         self._loose = None
+        if self.custody.taken is not None:
+            self.ending()
         try:
             self.custody.release(command.outcome, command.crashes, command.interruption, limits)
         except (SpotwatchError, OSError) as error:
@@ -252,6 +255,7 @@ def _taken_json(taken: Taken) -> dict[str, Any]:
         "interruption": taken.interruption,
         "previous": taken.previous,
         "unannounced": taken.unannounced,
+        "spec": taken.spec,
     }
 
 

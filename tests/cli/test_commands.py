@@ -104,13 +104,30 @@ def test_one_job_can_be_asked_for(fake: FakeDaemon, spotwatch: Spotwatch) -> Non
 
 
 def test_asking_and_stopping_go_to_the_job(fake: FakeDaemon, spotwatch: Spotwatch) -> None:
-    """Checkpoint and stop post to the job's routes without a body."""
+    """Checkpoint posts to the job's route; stop, start and rm say what is wanted everywhere."""
+    fake.answers["/v1/control"] = (200, {"name": "resnet", "state": "stopping", "note": ""})
     assert spotwatch("checkpoint", "resnet").returncode == 0
-    assert spotwatch("stop", "resnet").returncode == 0
+    assert "until: spotwatch start resnet" in spotwatch("stop", "resnet").stdout
+    assert spotwatch("stop", "--no-save", "resnet").returncode == 0
+    assert spotwatch("start", "resnet", "--store", "file:///s").returncode == 0
+    fake.answers["/v1/control"] = (200, {"name": "resnet", "state": "removed", "objects": 7})
+    assert spotwatch("rm", "resnet", "--yes").stdout == "resnet  removed, 7 objects\n"
+    control = {"name": "resnet", "save": True}
     assert [(path, body) for _, path, body in fake.calls] == [
         ("/v1/jobs/resnet/ask", None),
-        ("/v1/jobs/resnet/stop", None),
+        ("/v1/control", {**control, "do": "stop"}),
+        ("/v1/control", {**control, "do": "stop", "save": False}),
+        ("/v1/control", {**control, "do": "start", "store": "file:///s"}),
+        ("/v1/control", {**control, "do": "remove"}),
     ]
+
+
+def test_rm_asks_first(fake: FakeDaemon, spotwatch: Spotwatch) -> None:
+    """Without a terminal to ask at, and without --yes, nothing is removed."""
+    done = spotwatch("rm", "resnet")
+    assert done.returncode == 1
+    assert "spotwatch rm resnet --yes" in done.stderr
+    assert fake.calls == []
 
 
 def test_a_notice_by_hand(fake: FakeDaemon, spotwatch: Spotwatch) -> None:

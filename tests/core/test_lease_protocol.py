@@ -6,7 +6,8 @@ lost, requests get lost, and writes land late. The owners' clocks are hours apar
 at different speeds.
 
 The owners use only core/lease.py and core/fence.py; the world checks every write to head by
-itself, without asking the code under test.
+itself, without asking the code under test. People who own nothing say what they want of the
+job in between (core/intent.py).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from spotwatchd.core import fence
+from spotwatchd.core.fence import Halted
 from spotwatchd.core.head import Head, Listed, parse_head
 from spotwatchd.core.ids import CheckpointId
+from spotwatchd.core.intent import want
 from spotwatchd.core.lease import (
     Lease,
     Owner,
@@ -36,12 +39,14 @@ from spotwatchd.core.lease import (
     parse_lease,
 )
 from spotwatchd.core.retention import Retention
-from spotwatchd.errors import LeaseLost
+from spotwatchd.core.wanted import Wanted
+from spotwatchd.errors import JobError, LeaseLost
 
 JOB = "job"
 TERMS = Terms(seconds=10.0, margin=2.0)
 KEEP_ALL = Retention(last=10_000)
 Script = Generator[None, None, None]
+PERSON = "a person"
 _nonces = itertools.count(1)
 
 
@@ -87,6 +92,7 @@ class World:
     late: list[Callable[[], None]] = field(default_factory=list)
     committed: list[CheckpointId] = field(default_factory=list)
     claimed: dict[int, str] = field(default_factory=dict)
+    wish: Wanted | None = None
 
     def write(self, cell: Cell, body: bytes, expected: int, by: str) -> None:
         """A conditional write through an unreliable network."""
@@ -109,8 +115,13 @@ class World:
         """Invariants 3 and 4, by the world's own books."""
         new = parse_head(body, JOB, "head")
         old = parse_head(self.head.body, JOB, "head") if self.head.body else None
+        if by == PERSON:
+            self._check_wish(old, new)
+            return
+        assert new.wanted == self.wish, "an owner's write changed what somebody wants"
         if old is None or new.generation != old.generation:
             assert new.generation > (old.generation if old else 0), "generations only grow"
+            assert self.wish is None or self.wish.state == "running", "a stopped job was begun"
             assert new.generation not in self.claimed, "a generation has one owner"
             self.claimed[new.generation] = by
         assert self.claimed[new.generation] == by, "a fenced owner changed head"
@@ -119,6 +130,47 @@ class World:
         added = ids[len(self.committed) :]
         assert all(checkpoint.generation == new.generation for checkpoint in added)
         self.committed = ids
+
+    def _check_wish(self, old: Head | None, new: Head) -> None:
+        """A wish is not a commit: nothing else changes."""
+        assert old is not None, "a wish made a head"
+        assert new.written_by != old.written_by
+        same = replace(new, wanted=old.wanted, written_by=old.written_by)
+        assert same == old, "a wish changed more than itself"
+        self.wish = new.wanted
+
+
+class Person:
+    """Somebody without a lease, at a machine without one, who wants something of the job."""
+
+    def __init__(self, world: World, state: str) -> None:
+        self.world = world
+        self.wish = Wanted(state, 0, nonce())
+        self.script = self.live()
+
+    def live(self) -> Script:
+        """As store/wishing.py: read, swap, and again until it stands there or makes no sense."""
+        with contextlib.suppress(JobError):
+            while (yield from self.say()):
+                pass
+        while True:
+            yield
+
+    def say(self) -> Generator[None, None, bool]:
+        yield
+        body, version = self.world.head.body, self.world.head.version
+        yield
+        if body is None:
+            return True
+        head = parse_head(body, JOB, "head")
+        wished = want(head, self.wish)
+        if wished == head:
+            return False
+        with contextlib.suppress(NoAnswer, Refused):
+            wished = replace(wished, written_by=nonce())
+            self.world.write(self.world.head, wished.encode(), version, PERSON)
+            return False
+        return True
 
 
 class Player:
@@ -138,6 +190,7 @@ class Player:
         self.tenure: Tenure | None = None
         self.seen: Sighting | None = None
         self.sequence = 0
+        self.known: tuple[Head | None, int] | None = None
         self.script = self.live()
 
     @property
@@ -153,9 +206,9 @@ class Player:
 
     def live(self) -> Script:
         while True:
-            with contextlib.suppress(LeaseLost):
+            with contextlib.suppress(LeaseLost, Halted):
                 yield from self.reign()
-            self.tenure = None
+            self.tenure = self.known = None
 
     def reign(self) -> Script:
         yield from self.take()
@@ -173,16 +226,16 @@ class Player:
 
     def write(
         self, cell: Cell, body: bytes, expected: int, mine: Callable[[bytes], bool]
-    ) -> Generator[None, None, bool]:
-        """As store/swap.py: after no answer or a refusal, read back."""
+    ) -> Generator[None, None, int | None]:
+        """As store/swap.py: after no answer or a refusal, read back. The version, or None."""
         yield
         try:
             self.world.write(cell, body, expected, self.me.machine + self.me.boot_id)
         except (NoAnswer, Refused):
-            there, _ = yield from self.read(cell)
-            return there is not None and mine(there)
+            there, version = yield from self.read(cell)
+            return version if there is not None and mine(there) else None
         yield
-        return True
+        return expected + 1
 
     # -- the protocol ----------------------------------------------------------------------
 
@@ -210,9 +263,9 @@ class Player:
             version,
             lambda body: parse_lease(body, JOB, "lease").nonce == mark,
         )
-        if done:
+        if done is not None:
             self.tenure = tenure.renewed(sent_at)
-        return done
+        return done is not None
 
     def renew(self) -> Script:
         assert self.tenure is not None
@@ -228,19 +281,21 @@ class Player:
         return (parse_head(body, JOB, "head") if body else None), version
 
     def swap(self, change: Callable[[Head | None, Tenure], Head]) -> Script:
+        """As store/heads.py: on the head as last read or written; read anew when refused."""
         assert self.tenure is not None
         while True:
-            head, version = yield from self.read_head()
+            self.known = self.known or (yield from self.read_head())
+            head, version = self.known
             changed = change(head, self.tenure)
             if changed == head:
                 return
             mark = nonce()
             changed = replace(changed, written_by=mark)
-            if (
-                yield from self.write(
-                    self.world.head, changed.encode(), version, partial(wrote_head, mark)
-                )
-            ):
+            written = yield from self.write(
+                self.world.head, changed.encode(), version, partial(wrote_head, mark)
+            )
+            self.known = None if written is None else (changed, written)
+            if written is not None:
                 return
 
     def commit(self) -> Script:
@@ -275,6 +330,7 @@ class ManyOwners(RuleBasedStateMachine):
         self.players = [
             Player(self.world, number, offset, rate) for number, (offset, rate) in enumerate(clocks)
         ]
+        self.people: list[Person] = []
 
     @rule(
         who=st.integers(0, 3),
@@ -287,6 +343,23 @@ class ManyOwners(RuleBasedStateMachine):
         for _ in range(steps):
             next(player.script)
             self.one_believer()
+        self.world.fault = "none"
+
+    @rule(state=st.sampled_from(["running", "running", "stopped"]))
+    def somebody_wants(self, state: str) -> None:
+        self.people.append(Person(self.world, state))
+
+    @rule(
+        who=st.integers(0, 3),
+        steps=st.integers(1, 6),
+        fault=st.sampled_from(["none"] * 2 + ["request lost", "answer lost", "late"]),
+    )
+    def people_go_on(self, who: int, steps: int, fault: str) -> None:
+        if not self.people:
+            return
+        self.world.fault = fault
+        for _ in range(steps):
+            next(self.people[who % len(self.people)].script)
         self.world.fault = "none"
 
     @rule(seconds=st.sampled_from([0.1, 0.4, 1.0, 3.0, 7.9, 9.3, 10.3, 60.0]))
@@ -355,3 +428,38 @@ def test_the_model_gets_somewhere() -> None:
         next(second.script)
     assert sorted(world.claimed) == [1, 2]
     assert len(world.committed) > made
+
+
+def test_the_model_obeys() -> None:
+    """A wish to stop keeps others from beginning; one to run lets them, and the owner goes on."""
+    world = World()
+    first, second = Player(world, 0, 0.0), Player(world, 1, 3600.0)
+    for _ in range(60):
+        next(first.script)
+    for state, owners in (("stopped", 1), ("running", 2)):
+        person = Person(world, state)
+        for _ in range(10):
+            next(person.script)
+        for _ in range(120):
+            world.now += 1.0
+            next(second.script)
+        assert len(world.claimed) == owners
+
+
+def test_a_wish_between_a_write_and_its_lost_answer() -> None:
+    """The owner's answer is lost, a wish follows, the owner reads back: the wish stays."""
+    world = World()
+    owner = Player(world, 0, 0.0)
+    while len(world.committed) < 2:
+        next(owner.script)
+    version = world.head.version
+    while world.head.version == version:
+        world.fault = "answer lost"  # of whatever it writes next
+        next(owner.script)
+    world.fault = "none"
+    person = Person(world, "stopped")
+    while world.wish is None:
+        next(person.script)
+    made = len(world.committed)
+    while len(world.committed) < made + 2:  # the world looks at the wish in each of its heads
+        next(owner.script)

@@ -421,6 +421,18 @@ def test_a_job_that_does_not_save_for_a_stop_is_ended_after_a_minute() -> None:
     assert of(a.Stop, play.until(60))
 
 
+def test_a_stop_without_saving_asks_for_nothing() -> None:
+    """SIGTERM at once, also when a stop with a save came first; then released as STOPPED."""
+    for first in ([], [e.StopRequested("j")]):
+        play = Play().running()
+        for event in first:
+            play.send(event)
+        out = play.send(e.StopRequested("j", save=False))
+        assert [type(each) for each in out] == [a.Stop]
+        (release,) = of(a.Release, play.exited(-15))
+        assert release.outcome is Outcome.STOPPED
+
+
 def test_a_job_that_finished_while_it_was_stopped_is_finished() -> None:
     """finish() wins."""
     play = Play().running()

@@ -46,7 +46,7 @@ def _refused(world: World, machine: Machine, *parts: str) -> dict[str, Any]:
         f"{parts} are named: {machine.job('job')}",
     )
     job: dict[str, Any] = machine.job("job")
-    assert job["state"] in ("waiting", "taking")
+    assert job["state"] == "queued"
     assert "fix" in machine.log()
     return job
 

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spotwatchd.control.bodies import (
+    ControlBody,
     FinishBody,
     InterruptBody,
     JobBody,
+    LogBody,
     ProcessBody,
     ProgressBody,
     SealBody,
@@ -138,6 +140,13 @@ class MemoryDesk:
 
     async def stop(self, name: str) -> Document:
         return await self.ask(name)
+
+    async def control(self, peer: Peer, body: ControlBody) -> Document:
+        self._fail("control")
+        return {"name": body.name, "state": body.do, "uid": peer.uid}
+
+    async def log(self, name: str, body: LogBody) -> Document:
+        return self._note("log", name, body)
 
     async def interrupt(self, body: InterruptBody) -> Document:
         self._fail("interrupt")

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from spotwatchd.control import openapi, parse
 from spotwatchd.control.bodies import (
     Body,
+    ControlBody,
     FinishBody,
     InterruptBody,
     JobBody,
+    LogBody,
     ProcessBody,
     ProgressBody,
     SealBody,
@@ -38,6 +40,8 @@ BODIES: list[type[Body]] = [
     ProgressBody,
     FinishBody,
     InterruptBody,
+    ControlBody,
+    LogBody,
 ]
 VALID: dict[str, Any] = {
     "JobBody": {**JOB, "name": "another"},
@@ -46,6 +50,8 @@ VALID: dict[str, Any] = {
     "ProgressBody": {"step": 3},
     "FinishBody": {},
     "InterruptBody": {"seconds": 5},
+    "ControlBody": {"name": "another", "do": "stop"},
+    "LogBody": {"attempt": 1},
     "ReplicatorEvent": {"event": "hello"},
 }
 ids = [f"{route.method} {route.path}" for route in ROUTES]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,33 @@ async def test_the_job_s_python_settings_do_not_reach_the_shim(tmp_path: Path) -
     broken = Order(**{**vars(order), "env": {**order.env, "PYTHONHOME": "/nowhere"}})
     assert await (await _start(ChildLauncher(), broken)) == 0
     assert (order.directory / "output.log").read_text() == "/nowhere\n"
+
+
+def test_a_long_output_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
+    """Of 24 MB about 2 MB stay on disk, every line of the end is whole, and nobody was slowed."""
+    directory = tmp_path / "attempt-000001"
+    directory.mkdir()
+    lines = "for n in range(240_000): print(f'{n:06d} ' + 'x' * 92)"
+    script = f"import time\n{lines}\ntime.sleep(0.6)\nfor n in range(9): print('end', n)"
+    argv = [sys.executable, "-I", "-S", shim.__file__, "--directory", str(directory)]
+    argv += ["--grace", "1", "--keep-output", str(2 << 20), "--", sys.executable, "-c", script]
+    log = directory / "output.log"
+    with log.open("ab") as output:
+        subprocess.run(argv, stdout=output, stderr=output, check=True, timeout=50)
+    written = log.stat()
+    assert written.st_size > 24_000_000
+    assert written.st_blocks * 512 < 8_000_000
+    text = log.read_bytes()
+    assert text.startswith(b"000000 xxx")
+    kept = text[-(1 << 20) :].splitlines()
+    assert kept[-1] == b"end 8"
+    assert all(len(line) == 99 for line in kept[1:-9])
+
+
+def test_only_the_newest_attempts_stay(tmp_path: Path) -> None:
+    """A job that crashes for ever does not fill the disk with its logs."""
+    for number in range(1, 31):
+        (tmp_path / f"attempt-{number:06d}").mkdir()
+    shim.forget_old_attempts(tmp_path / "attempt-000030")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [f"attempt-{number:06d}" for number in range(21, 31)]

@@ -1,0 +1,29 @@
+"""How a job is, in one word for people and programs (docs/cli-json.md)."""
+
+from __future__ import annotations
+
+from spotwatchd.core.view import JobView
+from spotwatchd.core.words import Life, Saving
+from spotwatchd.engine.records import Kept
+
+# Without an interruption; `life` in the job's document is finer.
+_CALM = {
+    Life.WAITING: "queued",
+    Life.TAKING: "queued",
+    Life.STARTING: "running",
+    Life.RUNNING: "running",
+    Life.STOPPING: "saving",
+    Life.RELEASING: "saving",
+}
+
+
+def state_of(view: JobView | None, kept: Kept, *, draining: bool) -> str:
+    """One of running, queued, saving, interrupted, stopped, crashed, finished."""
+    if view is None or view.life is Life.DONE:
+        ended = kept.outcome or "stopped"
+        return "interrupted" if ended == "preempted" else ended
+    if draining and view.life in (Life.WAITING, Life.TAKING):
+        return "interrupted"
+    if view.life is Life.RUNNING and kept.told and view.saving is not Saving.IDLE:
+        return "saving"
+    return _CALM[view.life]
