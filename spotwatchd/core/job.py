@@ -189,6 +189,8 @@ class Job:
         base: newest committed step when the attempt began (-1: none).
         crashes: in a row without a new committed step.
         fruitless: ends of attempts without a new committed step, whatever their reason.
+        blocked, remedy: what this machine lacks, "" when nothing is known to be missing.
+        blocked_tries: starts in a row that found something missing.
         linger_until: files of a program without the client may still be found until then.
     """
 
@@ -214,6 +216,9 @@ class Job:
     running_since: float = 0.0
     exited_at: float = 0.0
     linger_until: float = NOW
+    blocked: str = ""
+    remedy: str = ""
+    blocked_tries: int = 0
 
     @property
     def alive(self) -> bool:

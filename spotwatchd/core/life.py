@@ -10,6 +10,7 @@ from spotwatchd.core import policy, saving, settle
 from spotwatchd.core.actions import Start
 from spotwatchd.core.drain import Drain
 from spotwatchd.core.events import (
+    Blocked,
     JobAdded,
     JobExited,
     LeaseLost,
@@ -140,7 +141,7 @@ def _begin(turn: Turn, job: Job, event: Taken) -> None:
         return
     job.live("taken")
     job.start = turn.next_number()
-    cause = job.cause or _cause_from_head(event, job.attempt)
+    cause = job.cause or _cause_from_head(event, job.attempt - job.blocked_tries)
     turn.do(Start(job.name, job.start, job.attempt, event.restored, cause))
 
 
@@ -185,6 +186,8 @@ def on_started(turn: Turn, job: Job, event: Started) -> None:
     """The processes exist."""
     if job.life is Life.STARTING and job.start == event.no:
         job.start = None
+        job.blocked = job.remedy = ""
+        job.blocked_tries = 0
         _runs(turn, job, "started")
 
 
@@ -202,6 +205,20 @@ def on_start_failed(turn: Turn, job: Job, event: StartFailed) -> None:
     job.fruitless += 1
     job.exited_at = turn.now
     _leave(turn, job, "start failed")
+
+
+def on_blocked(turn: Turn, job: Job, event: Blocked) -> None:
+    """Something is missing here: no crash, and the lease is for a machine that has it."""
+    if job.life is not Life.STARTING or job.start != event.no:
+        return
+    job.start = None
+    job.blocked, job.remedy = event.what, event.remedy
+    job.blocked_tries += 1
+    turn.report("blocked", job.name, reason=event.what, remedy=event.remedy)
+    job.outcome = Outcome.PREEMPTED
+    job.linger_until = NOW
+    job.exited_at = turn.now
+    _leave(turn, job, "blocked")
 
 
 def on_exited(turn: Turn, job: Job, event: JobExited) -> None:
@@ -246,6 +263,9 @@ def _pause(turn: Turn, job: Job) -> None:
     """When the job may be taken again."""
     if job.fruitless:
         pause = policy.backoff(job.fruitless, turn.settings.restart_backoff)
+        job.hold.take_at = max(job.hold.take_at, turn.now + pause)
+    if job.blocked_tries:
+        pause = policy.backoff(job.blocked_tries, turn.settings.blocked_backoff)
         job.hold.take_at = max(job.hold.take_at, turn.now + pause)
 
 
