@@ -45,6 +45,8 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
     if record.kept.ended:
         record.link.send({"do": "quit"})
         return
+    if record.preparing is not None:
+        record.preparing.say()
     generation = message["generation"]
     committed, sealed = _seal(message["committed"]), _seal(message["sealed"])
     if committed is not None:
@@ -92,6 +94,11 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
         line = text.taken(attempts, machine=house.machine, previous=previous)
         house.tell(record, "taken", line, step=step, attempt=attempts)
     house.post(event)
+
+
+def _prepared(_house: House, record: Record, message: dict[str, Any]) -> None:
+    if record.preparing is not None:
+        record.preparing.receive(message)
 
 
 def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -178,6 +185,8 @@ def _said(house: House, record: Record, message: dict[str, Any]) -> None:
 _RECEIVERS = {
     "hello": _hello,
     "taken": _taken,
+    "prepared": _prepared,
+    "blocked": _prepared,
     "take_waiting": _take_waiting,
     "take_failed": _take_failed,
     "uploaded": _uploaded,

@@ -20,7 +20,7 @@ from spotwatchd.control.bodies import (
 from spotwatchd.control.desk import Peer
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import Life, MachineAction, Notice, Saving, Seal
-from spotwatchd.engine import answers
+from spotwatchd.engine import answers, offers
 from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
@@ -72,7 +72,8 @@ class FrontDesk:
                 self._document(record)
                 for record in self._house.records.values()
                 if uid in (0, record.kept.uid)
-            ],
+            ]
+            + offers.documents(self._house, uid),
         }
 
     def _drain(self) -> Document | None:
@@ -104,10 +105,11 @@ class FrontDesk:
 
     def _document(self, record: Record) -> Document:
         kept, view = record.kept, self._house.core.view(record.name)
+        state = self._state(record)
         due = None if view is None or view.next_save is None else view.next_save
         return {
             "name": record.name,
-            "state": self._state(record),
+            "state": state,
             "life": view.life.value if view else None,
             "outcome": kept.outcome,
             "exit_status": kept.exit_status,
@@ -121,7 +123,8 @@ class FrontDesk:
             "store": kept.store,
             "checkpoint_dir": kept.body.checkpoint_dir,
             "output": str(record.attempt_directory / "output.log") if kept.attempt else None,
-            "reason": kept.reason,
+            "reason": view.blocked if view and state == "blocked" else kept.reason,
+            "remedy": view.remedy if view and state == "blocked" else "",
             "run_id": kept.run_id,
             "uid": kept.uid,
         }
@@ -132,14 +135,13 @@ class FrontDesk:
             return record.kept.outcome or "unknown"
         if view.life is Life.DONE:
             return record.kept.outcome or "stopped"
+        if view.blocked and view.life not in (Life.RUNNING, Life.STOPPING):
+            return "blocked"
         draining = self._house.core.drain() is not None
         if view.life is Life.RUNNING and record.kept.told and view.saving is not Saving.IDLE:
             return "saving"
-        if draining and view.life is Life.RELEASING:
-            return "saving"
-        if draining and view.life is Life.WAITING:
-            return "interrupted"
-        return str(view.life.value)
+        shown = {Life.RELEASING: "saving", Life.WAITING: "interrupted"} if draining else {}
+        return shown.get(view.life, str(view.life.value))
 
     # -- jobs and their processes -----------------------------------------------------------
 

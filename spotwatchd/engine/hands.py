@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from spotwatchd.core import actions as do
@@ -16,6 +17,7 @@ from spotwatchd.core import events as ev
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
 from spotwatchd.engine import text
 from spotwatchd.engine.house import House
+from spotwatchd.engine.preparing import NotReady, Preparing
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import SpotwatchError
 from spotwatchd.jobs.launcher import Order
@@ -153,7 +155,6 @@ class Hands:
     async def _start(self, record: Record, action: do.Start) -> None:
         record.kept.attempt = action.attempt
         record.kept.finished = record.kept.told = False
-        record.kept.running = True
         record.kept.exit_status = None
         record.restored = action.resume
         record.cause = action.cause
@@ -164,7 +165,12 @@ class Hands:
             self._exited(record, action.attempt, status)
 
         try:
-            await self._house.launcher.start(self._order(record), gone)
+            order = await self._prepared(record, action)
+            record.kept.running = True
+            self._house.keep(record)
+            await self._house.launcher.start(order, gone)
+        except NotReady as error:
+            self._blocked(record, action, error)
         except SpotwatchError as error:
             record.kept.reason, record.kept.running = str(error), False
             self._house.tell(record, "start_failed", str(error))
@@ -172,20 +178,44 @@ class Hands:
         else:
             self._house.post(ev.Started(record.name, action.no))
 
+    async def _prepared(self, record: Record, action: do.Start) -> Order:
+        """What the job needs besides its checkpoint is there. Raises NotReady."""
+        order = self._order(record)
+        command = {"do": "prepare", "no": action.no, "env": dict(order.env)}
+        command["here"] = not record.kept.foreign
+        record.preparing = Preparing(record.link, command)
+        try:
+            if self._house.core.drain() is not None:
+                raise NotReady("the machine goes away")
+            ready = await record.preparing.result()
+        finally:
+            record.preparing = None
+        env = {**order.env, **ready.env}
+        return replace(order, argv=ready.argv, cwd=ready.cwd, env=env)
+
+    def _blocked(self, record: Record, action: do.Start, error: NotReady) -> None:
+        if self._house.is_news(record, f"blocked {error.what}"):
+            fix = f"; {error.remedy}" if error.remedy else ""
+            self._house.tell(record, "blocked", f"blocked: {error.what}{fix}", where=error.where)
+        self._house.post(ev.Blocked(record.name, action.no, error.what, error.remedy))
+
     def _order(self, record: Record) -> Order:
         body = record.kept.body
         who = account(record.kept.uid, record.kept.gid)
         number = ask_signal(record)
+        own = {"HOME": who.home, "USER": who.name, "LOGNAME": who.name}
         return Order(
             job=record.name,
             attempt=record.kept.attempt,
             argv=body.argv or [],
             cwd=body.cwd or "/",
-            env={**body.env, **self._facts(record)},
+            env={**body.env, **(own if record.kept.foreign else {}), **self._facts(record)},
             who=who,
             directory=record.attempt_directory,
             grace=self._house.config.jobs.stop_grace,
             ask_signal=number,
+            env_file=body.env_file,
+            env_command=body.env_command,
         )
 
     def _facts(self, record: Record) -> dict[str, str]:
@@ -225,6 +255,9 @@ class Hands:
     def _drain_opened(self, action: do.DrainOpened) -> None:
         notice = self._notice = action.notice
         self._keep_drain(action.drain, notice.deadline)
+        for each in self._house.records.values():
+            if each.preparing is not None:
+                each.preparing.give_up("the machine goes away")
         left = notice.deadline - self._house.clock()
         line = text.noticed(notice, left, self._house.wall())
         for name in action.jobs:
@@ -297,6 +330,10 @@ class Hands:
         match event:
             case ev.Sealed():
                 self._sealed(event)
+            case ev.StopRequested() | ev.LeaseLost():
+                record = self._house.records.get(event.job)
+                if record is not None and record.preparing is not None:
+                    record.preparing.give_up("nobody wants it to start here any more")
             case ev.Committed():
                 record = self._house.records.get(event.job)
                 if record is not None:

@@ -12,6 +12,7 @@ from spotwatchd.core.machine import Core
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.receipts import Receipts
 from spotwatchd.engine.records import Record
+from spotwatchd.errors import SpotwatchError
 from spotwatchd.jobs.launcher import ChildLauncher
 from spotwatchd.journal import Journal
 from spotwatchd.logs import Logger
@@ -37,6 +38,7 @@ class House:
         records: the jobs of this machine by name.
         watch: status lines of the sources of notices.
         store_error: what the last look into the daemon's own store said, None when it was fine.
+        refused: jobs of the store that may not run here, and why.
     """
 
     config: Config
@@ -53,6 +55,7 @@ class House:
     records: dict[str, Record] = field(default_factory=dict)
     watch: Callable[[], list[dict[str, Any]]] = list
     store_error: str | None = None
+    refused: dict[str, SpotwatchError] = field(default_factory=dict)
 
     def tell(self, record: Record, word: str, line: str | None = None, **facts: Any) -> None:
         """Tell a job's listeners, and the log when there is a sentence for it."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import secrets
-from pathlib import Path
 from typing import Any
 
 from spotwatchd.control.bodies import JobBody
@@ -17,10 +15,17 @@ from spotwatchd.engine.helpers import Replicator
 from spotwatchd.engine.house import House
 from spotwatchd.engine.link import Link
 from spotwatchd.engine.records import Kept, Record
+from spotwatchd.engine.trust import admit
 from spotwatchd.errors import JobError, SpotwatchError
 from spotwatchd.jobs.launcher import recorded_status
 from spotwatchd.jobs.spawn import account
 from spotwatchd.wire.board import BoardWriter
+
+
+def _needs(body: JobBody) -> dict[str, Any]:
+    """What a machine must have besides the checkpoint, as the spec says it."""
+    names = ("env_file", "env_command", "data", "prepare", "python", "code")
+    return {name: getattr(body, name) for name in names}
 
 
 class Roster:
@@ -155,15 +160,18 @@ class Roster:
                 "run_id": kept.run_id,
                 "argv": body.argv,
                 "cwd": body.cwd,
-                "user": who.name,
+                "user": kept.origin or who.name,
                 "env": body.env,
                 "checkpoint_dir": body.checkpoint_dir,
                 "checkpoint_glob": body.checkpoint_glob,
                 "signal": body.signal,
                 "interval": body.interval,
                 "created_at": kept.created_at,
+                **_needs(body),
             },
         }
+        if body.bundle is not None:
+            document["bundle"] = body.bundle
         replicator = Replicator(
             document,
             who,
@@ -221,53 +229,23 @@ class Roster:
     # -- from the store --------------------------------------------------------------------
 
     def take_in(self, stored: dict[str, Any], store: str) -> None:
-        """A job found in the store: registered here if this machine may run it."""
-        name, spec = str(stored["name"]), stored["spec"]
-        if name in self._house.records or not spec.get("argv"):
+        """A job found in the store: registered here if this machine may run it.
+
+        Raises Refused, or JobError when there is no room.
+        """
+        name, spec = str(stored.get("name")), stored.get("spec")
+        if name in self._house.records or (isinstance(spec, dict) and spec.get("argv") is None):
             return
-        user = str(spec["user"])
-        if user not in self._house.config.allowed_users:
-            self._house.log.warning(
-                "job in the store is left alone: this machine runs no jobs as its user",
-                job=name,
-                user=user,
-                fix="name the user in allowed_users if that is what you want",
-            )
-            return
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            self._house.log.warning("job in the store has an unknown user", job=name, user=user)
-            return
-        body = self._body(name, spec, store)
+        config = self._house.config
+        entry, body = admit(stored, store, config.allowed_users, config.checkpoint_root)
         self._check_room(name)
+        run_id, born = str(body.run_id), str(stored["spec"].get("created_at", ""))[:40]
         kept = Kept(
-            entry.pw_uid,
-            entry.pw_gid,
-            body,
-            str(spec["run_id"]),
-            store,
-            str(spec.get("created_at", "")),
+            entry.pw_uid, entry.pw_gid, body, run_id, store, born, origin=stored["spec"]["user"]
         )
         record = self._enter(kept)
         self._house.keep(record)
         self._house.post(ev.JobAdded(name, self.policy(body)))
-
-    def _body(self, name: str, spec: dict[str, Any], store: str) -> JobBody:
-        root = self._house.config.checkpoint_root
-        directory = str(spec["checkpoint_dir"]) if root is None else str(Path(root) / name)
-        return JobBody(
-            name=name,
-            checkpoint_dir=directory,
-            argv=[str(word) for word in spec["argv"]],
-            cwd=spec.get("cwd"),
-            env={str(key): str(value) for key, value in (spec.get("env") or {}).items()},
-            checkpoint_glob=spec.get("checkpoint_glob"),
-            store=store,
-            signal=spec.get("signal"),
-            interval=spec.get("interval"),
-            run_id=spec.get("run_id"),
-        )
 
     async def close(self) -> None:
         """Let go of every job; what runs goes on."""

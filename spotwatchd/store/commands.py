@@ -12,7 +12,8 @@ from spotwatchd.core.fields import Fields
 from spotwatchd.core.words import Seal
 from spotwatchd.store.local_journal import parse_seal
 
-WORDS = ("take", "upload", "commit", "cancel", "release", "weight", "quit")
+WORDS = ("take", "prepare", "upload", "commit", "cancel", "release", "weight", "quit")
+_CANCELLABLE = ("upload", "commit", "prepare")
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Command:
     """One command. Fields that its word does not have keep their defaults.
 
     Attributes:
+        env: of a prepare: the environment of the job's program.
+        here: of a prepare: the job was registered on this machine.
         cancelled: set when nobody wants it any more.
     """
 
@@ -32,6 +35,8 @@ class Command:
     outcome: str = ""
     crashes: int = 0
     level: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    here: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
@@ -49,7 +54,16 @@ def parse_command(message: Any) -> Command:
         outcome=fields.word("outcome", OUTCOMES) if do == "release" else "",
         crashes=fields.number("crashes", 0),
         level=fields.word("level", ("background", "urgent")) if do == "weight" else "",
+        env=_environment(fields) if do == "prepare" else {},
+        here=fields.flag("here") if do == "prepare" else False,
     )
+
+
+def _environment(fields: Fields) -> dict[str, str]:
+    given = fields.child("env").raw
+    if not all(isinstance(value, str) for value in given.values()):
+        raise fields.bad("env", "an object of strings")
+    return given
 
 
 def _deadline(fields: Fields) -> float | None:
@@ -70,17 +84,23 @@ class Waiting:
         self._current: Command | None = None
 
     def put(self, command: Command) -> None:
-        """At the end; a release ends the takes before it."""
+        """At the end; a release ends the takes and preparations before it."""
         with self._changed:
             if command.do == "release":
-                self._cancel(lambda other: other.do == "take")
+                self._cancel(lambda other: other.do in ("take", "prepare"))
+            if command.do == "prepare" and self._is_known(command):
+                return  # said again after a reconnect
             self._queue.append(command)
             self._changed.notify_all()
+
+    def _is_known(self, command: Command) -> bool:
+        known = (*self._queue, *([self._current] if self._current else []))
+        return any((other.do, other.no) == (command.do, command.no) for other in known)
 
     def cancel(self, no: int) -> None:
         """Nobody wants number ``no`` any more."""
         with self._changed:
-            self._cancel(lambda other: other.no == no and other.do in ("upload", "commit"))
+            self._cancel(lambda other: other.no == no and other.do in _CANCELLABLE)
 
     def _cancel(self, which: Any) -> None:
         for command in (*self._queue, *([self._current] if self._current else [])):

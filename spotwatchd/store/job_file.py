@@ -20,7 +20,11 @@ SETTLE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class JobFile:
-    """What one replicator must know. Times in seconds."""
+    """What one replicator must know. Times in seconds.
+
+    Attributes:
+        bundle: where the job's code lies on the machine that made it, until it is in the store.
+    """
 
     name: str
     checkpoint_dir: Path
@@ -35,6 +39,7 @@ class JobFile:
     grace: float
     settle: float = SETTLE_SECONDS
     stop_on_lease_expiry: bool = False
+    bundle: Path | None = None
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -70,6 +75,7 @@ def _parse(fields: Fields) -> JobFile:
         grace=float(fields.raw.get("grace_seconds", 60.0)),
         settle=float(fields.raw.get("settle_seconds", SETTLE_SECONDS)),
         stop_on_lease_expiry=bool(fields.raw.get("stop_on_lease_expiry", False)),
+        bundle=_absolute(fields, "bundle") if _has(fields, "bundle") else None,
     )
 
 

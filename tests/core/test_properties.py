@@ -70,9 +70,7 @@ class HostileWorld(RuleBasedStateMachine):
             raise AssertionError("the timer never comes to rest")
         self.now = max(self.now, target)
 
-    def answer(  # noqa: C901 - one flat list of what each action can come to
-        self, action: PENDING, *, good: bool, final: bool = False, ended: str = ""
-    ) -> None:
+    def answer(self, action: PENDING, *, good: bool, final: bool = False, ended: str = "") -> None:
         """The completion of an action, good or bad."""
         job, no = action.job, action.no
         match action:

@@ -146,7 +146,9 @@ class Witness:
                 trace.newest.pop(a.Release)
             case e.JobExited():
                 self._exited(job, trace)
-            case e.StartFailed(no=no) | e.Blocked(no=no) if life is Life.STARTING and no == trace.newest[a.Start]:
+            case e.StartFailed(no=no) | e.Blocked(no=no) if (
+                life is Life.STARTING and no == trace.newest[a.Start]
+            ):
                 trace.alive = trace.fenced = False
             case e.Sealed():
                 trace.sealed.append(event.seal)
