@@ -190,7 +190,8 @@ class Job:
         crashes: in a row without a new committed step.
         fruitless: ends of attempts without a new committed step, whatever their reason.
         blocked, remedy: what this machine lacks, "" when nothing is known to be missing.
-        blocked_tries: starts in a row that found something missing.
+        blocked_tries: starts in a row that found the same thing missing.
+        unstarted: starts in a row that found anything missing.
         linger_until: files of a program without the client may still be found until then.
     """
 
@@ -219,6 +220,7 @@ class Job:
     blocked: str = ""
     remedy: str = ""
     blocked_tries: int = 0
+    unstarted: int = 0
 
     @property
     def alive(self) -> bool:

@@ -141,7 +141,7 @@ def _begin(turn: Turn, job: Job, event: Taken) -> None:
         return
     job.live("taken")
     job.start = turn.next_number()
-    cause = job.cause or _cause_from_head(event, job.attempt - job.blocked_tries)
+    cause = job.cause or _cause_from_head(event, job.attempt - job.unstarted)
     turn.do(Start(job.name, job.start, job.attempt, event.restored, cause))
 
 
@@ -187,7 +187,7 @@ def on_started(turn: Turn, job: Job, event: Started) -> None:
     if job.life is Life.STARTING and job.start == event.no:
         job.start = None
         job.blocked = job.remedy = ""
-        job.blocked_tries = 0
+        job.blocked_tries = job.unstarted = 0
         _runs(turn, job, "started")
 
 
@@ -212,8 +212,10 @@ def on_blocked(turn: Turn, job: Job, event: Blocked) -> None:
     if job.life is not Life.STARTING or job.start != event.no:
         return
     job.start = None
+    news = event.what != job.blocked  # something was mended, and the next thing is missing
     job.blocked, job.remedy = event.what, event.remedy
-    job.blocked_tries += 1
+    job.blocked_tries = 1 if news else job.blocked_tries + 1
+    job.unstarted += 1
     turn.report("blocked", job.name, reason=event.what, remedy=event.remedy)
     job.outcome = Outcome.PREEMPTED
     job.linger_until = NOW

@@ -119,7 +119,9 @@ class Machine:
         return self
 
     def _identity(self) -> list[str]:
-        return ["--user", str(self.user.pw_uid)] if self.user.pw_uid != os.geteuid() else []
+        if self.user.pw_uid == os.geteuid():
+            return []
+        return ["--user", str(self.user.pw_uid), self.name]
 
     def _choices(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {

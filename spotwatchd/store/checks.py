@@ -76,6 +76,7 @@ def check_program(
     interpreter = python.get("executable")
     if not interpreter:
         return
+    _check_script(argv, cwd)
     if not Path(interpreter).is_file() or not os.access(interpreter, os.X_OK):
         raise Lacking(
             f"the interpreter {interpreter} is not on this machine",
@@ -88,6 +89,18 @@ def check_program(
             f"{interpreter} is Python {found or '(it does not run)'} here, the job needs {wanted}",
             where=interpreter,
             remedy=_how_to_get(interpreter, python),
+        )
+
+
+def _check_script(argv: Sequence[str], cwd: str) -> None:
+    """``python train.py``: the file is there. What follows an option may be anything."""
+    script = argv[1] if len(argv) > 1 else "-"
+    path = os.path.join(cwd, script)  # noqa: PTH118 - an absolute script replaces cwd
+    if script.endswith(".py") and not script.startswith("-") and not Path(path).exists():
+        raise Lacking(
+            f"{script} is not on this machine",
+            where=path,
+            remedy="put the code there, or let it travel: spotwatch run --code git or bundle",
         )
 
 
