@@ -76,7 +76,9 @@ class JobBody(Body):
         try:
             parse_code(self.code, "code")
         except Damaged as error:
-            return "code", error.what.partition(": expected ")[2] or error.what
+            # Without what was found: a URL may hold a password.
+            field, _, wanted = error.what.partition(", found ")[0].partition(": expected ")
+            return f"code.{field}", wanted or "an object that names git or a bundle"
         return None
 
 

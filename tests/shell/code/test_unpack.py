@@ -145,10 +145,11 @@ def test_a_bomb_costs_no_more_than_it_was_allowed_to(tmp_path: Path) -> None:
 
 def test_a_long_header_is_not_read_into_memory(tmp_path: Path) -> None:
     """Refused by what it says, before 64 MB of it are unpacked."""
+    body = _long_header()
     tracemalloc.start()
     try:
         with pytest.raises(Damaged):
-            unpacked(tmp_path, _long_header(), Bounds(1 << 40, 10))
+            unpacked(tmp_path, body, Bounds(1 << 40, 10))
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
