@@ -27,7 +27,7 @@ def recognise(program: str) -> dict[str, str] | None:
         return None
     try:
         done = subprocess.run(
-            [interpreter, "-I", "-S", "-c", _ASK],
+            [interpreter, "-I", "-c", _ASK],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_SECONDS,

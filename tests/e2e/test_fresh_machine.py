@@ -36,6 +36,7 @@ class Project:
             "note(resumed=step,", "note(cwd=os.getcwd(), sum=helper.SUM, resumed=step,"
         )
         (self.root / "train.py").write_text(text)
+        self.git("init", "--quiet")
         self.secret = world.root / "secret.env"
         self.secret.write_text(f"# for the hub\nexport TOKEN='{CANARY}'\n")
         self.secret.chmod(0o600)
@@ -102,7 +103,6 @@ def test_each_missing_piece_is_named_and_its_remedy_starts_the_job(
     """Data, secrets, code, prepare, interpreter: blocked in turn, no crash, then it finishes."""
     first = world.machine()
     flag, cwd = world.root / "prepared", project.root
-    project.git("init", "--quiet")
     project.run(
         first, "--code", "bundle", *project.needs(), "--prepare", f"test -e {flag}", steps=400
     )
@@ -154,7 +154,6 @@ def _link(python: Path) -> None:
 
 def test_a_commit_is_fetched_and_a_dirty_tree_is_said(world: World, project: Project) -> None:
     """--code git: the other machine runs the commit, without what was changed since."""
-    project.git("init", "--quiet")
     remote = world.root / "remote.git"
     project.git("init", "--quiet", "--bare", str(remote))
     project.git("add", ".")
