@@ -204,6 +204,21 @@ class Machine:
         }
         return self.post("/v1/jobs", document)
 
+    def run(self, name: str, argv: list[str], cwd: Path, *options: str) -> None:
+        """``spotwatch run --detach`` in ``cwd``, as a person at this machine types it.
+
+        Raises CalledProcessError.
+        """
+        command = [sys.executable, "-m", "spotwatchd.cli.main", "--socket", self.socket, "run"]
+        command += ["--name", name, "--checkpoint-dir", str(self.disk / name), "--detach"]
+        subprocess.run(
+            [*command, *options, "--", *argv],
+            cwd=cwd,
+            env={**self._env, "XDG_CACHE_HOME": str(self.disk / "cache")},
+            capture_output=True,
+            check=True,
+        )
+
     def job(self, name: str) -> Any:
         """The job's document, or None while the machine does not know it."""
         jobs = self.get("/v1/status")["jobs"]

@@ -85,6 +85,8 @@ def _placed(  # noqa: PLR0913 - what a place depends on
         return Prepared(argv, cwd, {})
     root = provide(backend, job.name, code, job.runtime_dir / "code", limits)
     moved = Moved(code.root, str(root))
+    if moved.path(cwd) != cwd:  # neither git nor a bundle keeps an empty directory
+        Path(moved.path(cwd)).mkdir(parents=True, exist_ok=True)
     changed = {"PWD": moved.path(cwd)} if "PWD" in env else {}
     if "PYTHONPATH" in env:
         changed["PYTHONPATH"] = moved.paths(env["PYTHONPATH"])
