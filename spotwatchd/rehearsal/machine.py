@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from spotwatchd.errors import DaemonUnreachable
+from spotwatchd.errors import DaemonUnreachable, SpotwatchError
 from spotwatchd.rehearsal import init, tree
 from spotwatchd.testing import FakeIMDS
 from spotwatchd.wire.http import request
@@ -45,6 +45,14 @@ def current_user() -> pwd.struct_passwd:
     Raises KeyError for a user without an entry in the user database.
     """
     return pwd.getpwuid(os.geteuid() or _INSTEAD_OF_ROOT)
+
+
+def _no_namespaces() -> SpotwatchError:
+    return SpotwatchError(
+        "a machine cannot be rehearsed as root here: the kernel refuses a user namespace",
+        where="unshare(CLONE_NEWUSER)",
+        remedy="rehearse as an ordinary user, or allow the container to make user namespaces",
+    )
 
 
 def _toml(value: Any) -> str:
@@ -148,9 +156,15 @@ class Machine:
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
         order = {"argv": argv, "env": {**self._env, **env}, "output": str(output)}
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-        return int(process.stdout.readline())
+        try:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise _no_namespaces() from None
+        answer = process.stdout.readline()
+        if not answer:
+            raise _no_namespaces()
+        return int(answer)
 
     @staticmethod
     def signal(pid: int, number: int) -> None:

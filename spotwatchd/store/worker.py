@@ -154,9 +154,7 @@ class Worker:
         except (SpotwatchError, OSError) as error:
             if isinstance(error, Damaged | StoreDenied):
                 self._alarm(error)
-            known = error if isinstance(error, SpotwatchError) else SpotwatchError(str(error))
-            told = {"what": known.what, "where": known.where, "remedy": known.remedy}
-            return {"event": "blocked", **told}
+            return {"event": "blocked", **_told(error)}
         return {"event": "prepared", **asdict(ready)}
 
     def _tell_waiting(self, command: Command, waiting: LeaseWaiting) -> None:
@@ -270,6 +268,16 @@ class Worker:
     def _alarm(self, error: Exception) -> None:
         known = isinstance(error, SpotwatchError)
         self._tell.alarm(error if known else SpotwatchError(str(error)))  # type: ignore[arg-type]
+
+
+def _told(error: SpotwatchError | OSError) -> dict[str, str]:
+    if isinstance(error, SpotwatchError):
+        return {"what": error.what, "where": error.where, "remedy": error.remedy}
+    return {
+        "what": f"this machine's disk refuses the job's code: {error.strerror or error}",
+        "where": str(error.filename or ""),
+        "remedy": "free space, or remove what is in the way",
+    }
 
 
 def _taken_json(taken: Taken) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def test_each_missing_piece_is_named_and_its_remedy_starts_the_job(
     interrupted(world, first)
     (bundle,) = (world.root / "store" / "job" / "code").iterdir()
     hidden = bundle.rename(world.root / "hidden.tar.gz")
+    bundle.write_bytes(hidden.read_bytes()[:-1] + b"!")
     for path in (project.data, project.root.parent, project.python.parent.parent):
         shutil.rmtree(path)
     project.secret.unlink()
@@ -126,6 +127,7 @@ def test_each_missing_piece_is_named_and_its_remedy_starts_the_job(
         (f"data path {project.data} is not", "mount or copy", project.data.mkdir),
         ("cannot be read: no such file", "chmod 600", write_secret),
         ("is open to every user", "chmod 600", lambda: project.secret.chmod(0o600)),
+        ("the code is refused: it is not the bundle", "--code", bundle.unlink),
         ("the code of the job is not in the store", "--code", lambda: hidden.rename(bundle)),
         ("the prepare command ended with status 1", "prepare.log", flag.touch),
         (f"{project.python} is not on this machine", "install", lambda: _link(project.python)),
