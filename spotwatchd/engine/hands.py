@@ -9,15 +9,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 from spotwatchd.core import actions as do
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
-from spotwatchd.engine import text
+from spotwatchd.engine import readiness, text
 from spotwatchd.engine.house import House
-from spotwatchd.engine.preparing import NotReady, Preparing
+from spotwatchd.engine.preparing import NotReady
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import SpotwatchError
 from spotwatchd.jobs.launcher import Order
@@ -165,39 +164,18 @@ class Hands:
             self._exited(record, action.attempt, status)
 
         try:
-            order = await self._prepared(record, action)
+            order = await readiness.ready(self._house, record, action, self._order(record))
             record.kept.running = True
             self._house.keep(record)
             await self._house.launcher.start(order, gone)
         except NotReady as error:
-            self._blocked(record, action, error)
+            readiness.blocked(self._house, record, action, error)
         except SpotwatchError as error:
             record.kept.reason, record.kept.running = str(error), False
             self._house.tell(record, "start_failed", str(error))
             self._house.post(ev.StartFailed(record.name, action.no, error.what))
         else:
             self._house.post(ev.Started(record.name, action.no))
-
-    async def _prepared(self, record: Record, action: do.Start) -> Order:
-        """What the job needs besides its checkpoint is there. Raises NotReady."""
-        order = self._order(record)
-        command = {"do": "prepare", "no": action.no, "env": dict(order.env)}
-        command["here"] = not record.kept.foreign
-        record.preparing = Preparing(record.link, command)
-        try:
-            if self._house.core.drain() is not None:
-                raise NotReady("the machine goes away")
-            ready = await record.preparing.result()
-        finally:
-            record.preparing = None
-        env = {**order.env, **ready.env}
-        return replace(order, argv=ready.argv, cwd=ready.cwd, env=env)
-
-    def _blocked(self, record: Record, action: do.Start, error: NotReady) -> None:
-        if self._house.is_news(record, f"blocked {error.what}"):
-            fix = f"; {error.remedy}" if error.remedy else ""
-            self._house.tell(record, "blocked", f"blocked: {error.what}{fix}", where=error.where)
-        self._house.post(ev.Blocked(record.name, action.no, error.what, error.remedy))
 
     def _order(self, record: Record) -> Order:
         body = record.kept.body
@@ -256,8 +234,7 @@ class Hands:
         notice = self._notice = action.notice
         self._keep_drain(action.drain, notice.deadline)
         for each in self._house.records.values():
-            if each.preparing is not None:
-                each.preparing.give_up("the machine goes away")
+            readiness.give_up(each, readiness.GOES_AWAY)
         left = notice.deadline - self._house.clock()
         line = text.noticed(notice, left, self._house.wall())
         for name in action.jobs:
@@ -332,8 +309,8 @@ class Hands:
                 self._sealed(event)
             case ev.StopRequested() | ev.LeaseLost():
                 record = self._house.records.get(event.job)
-                if record is not None and record.preparing is not None:
-                    record.preparing.give_up("nobody wants it to start here any more")
+                if record is not None:
+                    readiness.give_up(record, "nobody wants it to start here any more")
             case ev.Committed():
                 record = self._house.records.get(event.job)
                 if record is not None:
