@@ -26,7 +26,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
 # sdnotify: one file, wherever it is; the file decides its name.
 SINGLE_FILE = ("sdnotify",)
 # Imported by training environments, on Python 3.10 too, with nothing installed beside the package.
-CLI = ("__init__", "main", "run", "follow", "tail", "private", "environment", "options", "extra")
+CLI: tuple[str, ...] = (
+    "__init__",
+    "main",
+    "run",
+    "follow",
+    "tail",
+    "private",
+    "environment",
+    "options",
+    "extra",
+)
+CLI += ("bundle", "code", "interpreter")
 LIGHT = ("errors.py", "wire/", "client/", "__init__.py", *(f"cli/{name}.py" for name in CLI))
 NEW_IN_311 = ("tomllib",)
 

@@ -23,6 +23,7 @@ from spotwatchd.engine.hands import Hands
 from spotwatchd.engine.helpers import unfinished_jobs
 from spotwatchd.engine.house import House
 from spotwatchd.engine.loop import Engine, boot_clock
+from spotwatchd.engine.offers import Offers
 from spotwatchd.engine.receipts import Receipts
 from spotwatchd.engine.roster import Roster
 from spotwatchd.errors import SpotwatchError
@@ -35,6 +36,8 @@ from spotwatchd.watch.imds import ImdsSettings, ImdsWatcher
 # machine died without a word. Seldom: a look is a process of its own that loads the store's
 # library, about half a second of CPU beside somebody's training.
 _LOOK_AGAIN = 600.0
+# What lacks only a user or room is offered again without asking the store.
+_OFFER_AGAIN = 5.0
 _LOOK_RETRY = (1.0, 30.0)
 _LOOK_LIMIT = 60.0
 # A private daemon goes away this long after its last job ended.
@@ -109,6 +112,7 @@ class Daemon:
             after_turn=self._hands.after_turn,
         )
         self._roster = Roster(self._house)
+        self._offers = Offers(self._house, self._roster)
         self._watcher = self._make_watcher()
         self._desk = FrontDesk(self._house, self._roster)
         self._control = ControlServer(
@@ -227,17 +231,10 @@ class Daemon:
                 pause = min(pause * 2, _LOOK_RETRY[1])
                 continue
             self._house.store_error, pause = None, _LOOK_RETRY[0]
-            for stored in found:
-                self._take_in(stored, store)
-            await asyncio.sleep(_LOOK_AGAIN)
-
-    def _take_in(self, stored: dict[str, object], store: str) -> None:
-        try:
-            self._roster.take_in(stored, store)
-        except (SpotwatchError, KeyError, TypeError, ValueError) as error:
-            self._log.warning(
-                "job in the store is left alone", job=stored.get("name"), error=str(error)
-            )
+            self._offers.look(found, store)
+            for _ in range(int(_LOOK_AGAIN / _OFFER_AGAIN)):
+                await asyncio.sleep(_OFFER_AGAIN)
+                self._offers.again()
 
     async def _leave_when_idle(self) -> None:
         quiet = 0.0

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spotwatchd.cli import options, private
+from spotwatchd.cli import code, interpreter, options, private
 from spotwatchd.cli.environment import job_environment, looks_secret
 from spotwatchd.cli.follow import Detached, Follower, exit_status, is_over
 from spotwatchd.errors import DaemonUnreachable, JobError
@@ -61,6 +61,26 @@ def register(subparsers: Parsers) -> None:
         "--new", dest="change", action="store_const", const="new",
         help="the name exists: begin another run at step 0; the old checkpoints are retired",
     )  # fmt: skip
+    add(
+        "--env-file",
+        metavar="PATH",
+        help="NAME=VALUE lines with secrets, on every machine at this path, mode 600; only the "
+        "path goes to the store",
+    )
+    add(
+        "--env-command",
+        metavar="CMD",
+        help="prints NAME=VALUE lines with secrets on whatever machine runs the job",
+    )
+    add("--prepare", metavar="CMD", help="run in the job's directory before each attempt")
+    add(
+        "--data",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="must be there before the job starts on a machine",
+    )
+    code.add_options(parser)
     add("--detach", action="store_true", help="return at once; the job goes on")
     options.common(parser)
     add("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments")
@@ -102,9 +122,10 @@ def _checkpoint_directory(text: str) -> str:
 
 
 def _body(args: argparse.Namespace) -> Document:
+    argv = _command(args.argv)
     body = {
         "name": args.name,
-        "argv": _command(args.argv),
+        "argv": argv,
         "cwd": str(Path.cwd()),
         "env": job_environment(os.environ, args.env),
         "checkpoint_dir": _checkpoint_directory(args.checkpoint_dir),
@@ -113,8 +134,24 @@ def _body(args: argparse.Namespace) -> Document:
         "signal": args.signal,
         "interval": args.interval,
         "change": args.change,
+        "env_file": _absolute(args.env_file),
+        "env_command": args.env_command,
+        "prepare": args.prepare,
+        "data": [_absolute(path) for path in args.data] or None,
+        "python": interpreter.recognise(argv[0]),
+        **code.describe(args, Path.cwd(), _no_code(args)),
     }
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _absolute(text: str | None) -> str | None:
+    return None if text is None else os.path.abspath(text)  # noqa: PTH100 - links are kept
+
+
+def _no_code(args: argparse.Namespace) -> list[Path]:
+    """What lies beside the code and is not of it."""
+    found = [_absolute(args.checkpoint_dir), _absolute(args.env_file)]
+    return [Path(path) for path in found if path is not None]
 
 
 def _warn_of_secrets(args: argparse.Namespace) -> None:
@@ -123,7 +160,7 @@ def _warn_of_secrets(args: argparse.Namespace) -> None:
         if looks_secret(name):
             print(
                 f"{args.name}  {name} is written to the store as it is: "
-                "whoever may read the store reads it",
+                "whoever may read the store reads it; --env-file keeps it on the machine",
                 file=sys.stderr,
             )
 
@@ -155,6 +192,9 @@ def _register(socket: str, body: Document) -> tuple[Document, bool]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.code_dry_run:
+        code.dry_run(args, Path.cwd(), _no_code(args))
+        return options.OK
     socket = os.path.abspath(options.socket_of(args))  # noqa: PTH100 - links are kept
     body = _body(args)
     _warn_of_secrets(args)

@@ -38,9 +38,13 @@ def _status(args: argparse.Namespace) -> int:
         text.columns(("", "", ""), rows, alarms)
     if jobs:
         print(end="" if args.name else "\n")
-        alarms = frozenset(i for i, each in enumerate(jobs) if each.get("outcome") == "crashed")
+        alarms = frozenset(i for i, each in enumerate(jobs) if _needs_a_person(each))
         text.columns(_HEADER, [job_row(each) for each in jobs], alarms)
     return options.OK
+
+
+def _needs_a_person(job: Document) -> bool:
+    return job.get("outcome") == "crashed" or job.get("state") == "blocked"
 
 
 def _house(document: Document) -> tuple[list[tuple[str, ...]], frozenset[int]]:
@@ -98,7 +102,7 @@ def job_row(job: Document) -> tuple[str, ...]:
         _committed(job),
         _next(job.get("next_save_seconds")),
         str(job.get("processes", 0)),
-        str(job.get("reason") or ""),
+        "; ".join(str(job[key]) for key in ("reason", "remedy") if job.get(key)),
     )
 
 

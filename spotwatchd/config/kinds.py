@@ -173,13 +173,13 @@ class Text:
 
 @dataclass(frozen=True)
 class Names:
-    """A list of user names; in the environment separated by commas."""
+    """A list of user names, "THEIRS:OURS" for two; in the environment separated by commas."""
 
-    wanted: str = 'a list of user names, e.g. ["ubuntu", "ml"] (environment: ubuntu,ml)'
+    wanted: str = 'a list of user names, e.g. ["ubuntu", "ec2-user:ml"] (environment: ubuntu,ml)'
 
     def accept(self, value: Any) -> tuple[str, ...]:
         """See Kind."""
-        if isinstance(value, list) and all(map(_is_user, value)):
+        if isinstance(value, list) and all(map(_are_users, value)):
             return tuple(dict.fromkeys(value))
         raise ValueError(self.wanted)
 
@@ -241,8 +241,9 @@ class WordOr:
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?")
 
 
-def _is_user(name: Any) -> bool:
-    return isinstance(name, str) and _USER.fullmatch(name) is not None
+def _are_users(entry: Any) -> bool:
+    names = entry.split(":") if isinstance(entry, str) else []
+    return len(names) in (1, 2) and all(_USER.fullmatch(name) for name in names)
 
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

@@ -248,7 +248,8 @@ class Config:
         Names(),
         _own_user,
         "Users as whom jobs found in the store may run here. Who can write to the store can run "
-        'code as these users. "root" counts only when it is named.',
+        'code as these users. "ubuntu:ml" runs as ml here what is ubuntu\'s there. Nothing from '
+        "a store ever runs as root, named or not.",
         example="the daemon's own user; none as root",
     )
     resume_from_store: bool = _setting(

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from spotwatchd.control import constraints as c
+from spotwatchd.core.code import parse_code
+from spotwatchd.errors import Damaged
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,15 @@ class JobBody(Body):
         run_id: identity of the run; null makes one.
         change: where the name exists with another spec: "continue" takes the new one and keeps
             checkpoints and run, "new" begins another run; null refuses.
+        env_file: absolute path of a file of NAME=VALUE lines on the machine: secrets, read
+            only when the program starts.
+        env_command: for /bin/sh; prints NAME=VALUE lines. The same.
+        data: absolute paths that must be there before the program starts.
+        prepare: for /bin/sh; run in the working directory before each attempt.
+        python: of the interpreter: executable, version, prefix, kind (venv, conda, system).
+        code: null, or where the code is: kind git (url, commit, root) or kind bundle
+            (sha256, size, unpacked, entries, root; numbers as text).
+        bundle: absolute path of the bundle on this machine.
     """
 
     name: Annotated[str, c.JOB_NAME]
@@ -49,11 +60,28 @@ class JobBody(Body):
     interval: Annotated[float, c.INTERVAL] | None = None
     run_id: Annotated[str, c.RUN_ID] | None = None
     change: Annotated[str, c.CHANGE] | None = None
+    env_file: Annotated[str, c.ABSOLUTE] | None = None
+    env_command: Annotated[str, c.SHELL] | None = None
+    data: Annotated[list[Annotated[str, c.ABSOLUTE]], c.PATHS] = field(default_factory=list)
+    prepare: Annotated[str, c.SHELL] | None = None
+    python: Annotated[dict[Annotated[str, c.FACT_NAME], Annotated[str, c.FACT]], c.FACTS] | None = (
+        None
+    )
+    code: Annotated[dict[Annotated[str, c.FACT_NAME], Annotated[str, c.FACT]], c.FACTS] | None = (
+        None
+    )
+    bundle: Annotated[str, c.ABSOLUTE] | None = None
 
     def contradiction(self) -> tuple[str, str] | None:
         """The program needs a name; later arguments may be empty strings."""
         if self.argv is not None and not self.argv[0]:
             return "argv[0]", "the program to run, not an empty string"
+        try:
+            parse_code(self.code, "code")
+        except Damaged as error:
+            # Without what was found: a URL may hold a password.
+            field, _, wanted = error.what.partition(", found ")[0].partition(": expected ")
+            return f"code.{field}", wanted or "an object that names git or a bundle"
         return None
 
 

@@ -96,6 +96,13 @@ VARIABLE = Rule(
     secret=True,
 )
 VARIABLE_VALUE = Rule(ARGUMENT.says, ARGUMENT.keywords, secret=True)
+SHELL = Rule(
+    "a command for /bin/sh, at most 16 KiB", {"pattern": r"^[^\x00]+$", "maxLength": 16_384}
+)
+PATHS = Rule("a list of paths", {"maxItems": 1024})
+FACTS = Rule("an object of NAME: text", {"maxProperties": 32})
+FACT_NAME = Rule("a name in a-z and _", {"pattern": r"^[a-z][a-z0-9_]{0,31}$"})
+FACT = Rule("text in one line", {"pattern": rf"^{_CHARACTERS}*$", "maxLength": LONGEST_PATH})
 STEP = Rule(f"a step, 0 to {LARGEST_STEP}", {"minimum": 0, "maximum": LARGEST_STEP})
 RANK = Rule("a rank, 0 or more and below world_size", {"minimum": 0, "maximum": LARGEST_WORLD - 1})
 WORLD = Rule(f"the number of ranks, 1 to {LARGEST_WORLD}", {"minimum": 1, "maximum": LARGEST_WORLD})

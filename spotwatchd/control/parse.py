@@ -31,8 +31,12 @@ def read_body(kind: type[B], raw: bytes) -> B:
     Raises:
         Problem: 400 for text that is not a JSON object, 422 naming the field otherwise.
     """
+    return make_body(kind, decode(raw))
+
+
+def make_body(kind: type[B], given: dict[str, Any]) -> B:
+    """The body of class ``kind`` made of a decoded object. Raises Problem (422)."""
     schema = schema_of(kind)
-    given = decode(raw)
     require(schema, given)
     arguments = {key: _field(key, value, schema) for key, value in given.items()}
     body = kind(**arguments)

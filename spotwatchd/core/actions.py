@@ -59,7 +59,9 @@ class Release:
 
 @dataclass(frozen=True)
 class Start:
-    """Start the job. Answer: Started, StartFailed; later JobExited.
+    """Check what the job needs, then start it. Answer: Started, StartFailed, Blocked.
+
+    After Started comes JobExited.
 
     ``cause`` tells why it runs: "first", "interruption", "crash", "restart".
     """

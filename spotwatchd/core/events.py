@@ -155,6 +155,21 @@ class StartFailed:
 
 
 @dataclass(frozen=True)
+class Blocked:
+    """Nothing was started: this machine lacks what the job needs. No crash.
+
+    Attributes:
+        what: is missing, e.g. ``/data/imagenet is not on this machine``.
+        remedy: what a person does about it.
+    """
+
+    job: str
+    no: int
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
 class JobExited:
     """All processes of the attempt are gone.
 
@@ -301,6 +316,7 @@ Event = (
     | ReleaseFailed
     | Started
     | StartFailed
+    | Blocked
     | JobExited
     | ProcessJoined
     | ProcessLeft

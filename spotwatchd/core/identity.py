@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from spotwatchd.core.code import code_identity
 from spotwatchd.core.spec import Spec
 from spotwatchd.errors import JobError
 
@@ -21,6 +22,8 @@ _OF_THE_MACHINE = re.compile(
     "|(LC_|PYTHON|CONDA_|CUDA_|NVIDIA_|OMP_|MKL_|TORCH_|NCCL_|HF_|TRANSFORMERS_).*"
 )
 _WHOLE = ("user", "checkpoint_glob", "signal")
+# Commands may be long, and hold what is nobody's business.
+_UNSAID = ("env_command", "prepare")
 
 
 def revision_of(fields: Mapping[str, Any]) -> int:
@@ -32,14 +35,48 @@ def revision_of(fields: Mapping[str, Any]) -> int:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What a person changed between two specs of one name, each as ``OLD -> NEW``.
 
-    Paths that depend on the machine do not count: the interpreter's directory, the working
-    directory, where checkpoints lie.
+    What depends on the machine does not count: the interpreter's directory and version, the
+    working directory (and where below it other paths lie), where checkpoints lie, where code
+    and its archive were made. A commit or digest of the code does.
     """
     found = _argv(old.get("argv") or [], new.get("argv") or [])
     for name in _WHOLE:
         if old.get(name) != new.get(name):
             found.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
-    return found + _env(old.get("env") or {}, new.get("env") or {})
+    found += [f"the {name}" for name in _UNSAID if old.get(name) != new.get(name)]
+    found += _paths(old, new) + _code(old.get("code"), new.get("code"))
+    return found + _env(old.get("env"), new.get("env"))
+
+
+def _paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    found = []
+    for name in ("env_file", "data"):
+        before, after = _places(old, name), _places(new, name)
+        if before != after:
+            found.append(f"{name} {_listed(before)} -> {_listed(after)}")
+    return found
+
+
+def _places(fields: Mapping[str, Any], name: str) -> list[str]:
+    """The paths of a field; those below the working directory as seen from there."""
+    value = fields.get(name)
+    paths = value if isinstance(value, list) else [value] if value else []
+    cwd = f"{str(fields.get('cwd') or '').rstrip('/')}/"
+    return sorted(str(path).removeprefix(cwd) if cwd != "/" else str(path) for path in paths)
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ", ".join(paths) or "nothing"
+
+
+def _code(old: Any, new: Any) -> list[str]:
+    before, after = code_identity(old), code_identity(new)
+    return [] if before == after else [f"code {_short(before)} -> {_short(after)}"]
+
+
+def _short(key: str) -> str:
+    kind, _, digest = key.partition(" ")
+    return f"{kind} {digest[:12]}" if key else "none"
 
 
 def _shown(value: Any) -> str:
@@ -80,8 +117,9 @@ def _options(words: Sequence[Any]) -> list[str]:
     return found
 
 
-def _env(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _env(old: Any, new: Any) -> list[str]:
     """Names only: a value may be a secret."""
+    old, new = (each if isinstance(each, dict) else {} for each in (old, new))
     names = sorted({*old, *new})
     changed = [n for n in names if old.get(n) != new.get(n) and not _OF_THE_MACHINE.fullmatch(n)]
     return [f"the variable {name}" for name in changed]

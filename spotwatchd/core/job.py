@@ -212,6 +212,9 @@ class Job:
         base: newest committed step when the attempt began (-1: none).
         crashes: in a row without a new committed step.
         fruitless: ends of attempts without a new committed step, whatever their reason.
+        blocked, remedy: what this machine lacks, "" when nothing is known to be missing.
+        blocked_tries: starts in a row that found the same thing missing.
+        unstarted: starts in a row that found anything missing.
         linger_until: files of a program without the client may still be found until then.
         meter: its uploads, measured.
         pace: the cap on them, None for none.
@@ -244,6 +247,10 @@ class Job:
     meter: Meter = field(default_factory=Meter)
     pace: float | None = None
     paced: bool = False
+    blocked: str = ""
+    remedy: str = ""
+    blocked_tries: int = 0
+    unstarted: int = 0
 
     @property
     def alive(self) -> bool:

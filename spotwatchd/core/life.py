@@ -10,6 +10,7 @@ from spotwatchd.core import policy, saving, settle
 from spotwatchd.core.actions import Pace, Start
 from spotwatchd.core.drain import Drain
 from spotwatchd.core.events import (
+    Blocked,
     JobAdded,
     JobExited,
     LeaseLost,
@@ -44,6 +45,7 @@ def on_added(turn: Turn, event: JobAdded) -> None:
         job.stop_since = job.outcome = None
         job.unsaved = False
         job.fruitless, job.hold.take_at = 0, NOW
+        job.blocked, job.remedy, job.blocked_tries = "", "", 0  # it may be there by now
 
 
 def _new(turn: Turn, event: JobAdded) -> Job:
@@ -146,7 +148,7 @@ def _begin(turn: Turn, job: Job, event: Taken) -> None:
         return
     job.live("taken")
     job.start = turn.next_number()
-    cause = job.cause or _cause_from_head(event, job.attempt)
+    cause = job.cause or _cause_from_head(event, job.attempt - job.unstarted)
     turn.do(Start(job.name, job.start, job.attempt, event.restored, cause))
 
 
@@ -191,6 +193,8 @@ def on_started(turn: Turn, job: Job, event: Started) -> None:
     """The processes exist."""
     if job.life is Life.STARTING and job.start == event.no:
         job.start = None
+        job.blocked = job.remedy = ""
+        job.blocked_tries = job.unstarted = 0
         _runs(turn, job, "started")
 
 
@@ -208,6 +212,22 @@ def on_start_failed(turn: Turn, job: Job, event: StartFailed) -> None:
     job.fruitless += 1
     job.exited_at = turn.now
     _leave(turn, job, "start failed")
+
+
+def on_blocked(turn: Turn, job: Job, event: Blocked) -> None:
+    """Something is missing here: no crash, and the lease is for a machine that has it."""
+    if job.life is not Life.STARTING or job.start != event.no:
+        return
+    job.start = None
+    news = event.what != job.blocked  # something was mended, and the next thing is missing
+    job.blocked, job.remedy = event.what, event.remedy
+    job.blocked_tries = 1 if news else job.blocked_tries + 1
+    job.unstarted += 1
+    turn.report("blocked", job.name, reason=event.what, remedy=event.remedy)
+    job.outcome = Outcome.PREEMPTED
+    job.linger_until = NOW
+    job.exited_at = turn.now
+    _leave(turn, job, "blocked")
 
 
 def on_exited(turn: Turn, job: Job, event: JobExited) -> None:
@@ -252,6 +272,9 @@ def _pause(turn: Turn, job: Job) -> None:
     """When the job may be taken again."""
     if job.fruitless:
         pause = policy.backoff(job.fruitless, turn.settings.restart_backoff)
+        job.hold.take_at = max(job.hold.take_at, turn.now + pause)
+    if job.blocked_tries:
+        pause = policy.backoff(job.blocked_tries, turn.settings.blocked_backoff)
         job.hold.take_at = max(job.hold.take_at, turn.now + pause)
 
 

@@ -88,6 +88,7 @@ JOB_HANDLERS: dict[type, Callable[[Turn, Job, Any], None]] = {
     e.ReleaseFailed: life.on_release_failed,
     e.Started: life.on_started,
     e.StartFailed: life.on_start_failed,
+    e.Blocked: life.on_blocked,
     e.JobExited: life.on_exited,
     e.ProcessJoined: life.on_joined,
     e.ProcessLeft: life.on_left,

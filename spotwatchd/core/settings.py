@@ -33,6 +33,7 @@ class CoreSettings:
             before the job goes on without it.
         push_backoff: first and longest pause between tries of an upload or commit.
         restart_backoff: first and longest pause between runs without progress, takes, releases.
+        blocked_backoff: first and longest pause before a machine that lacks something looks again.
         story_lines: length of the story.
     """
 
@@ -54,4 +55,5 @@ class CoreSettings:
     flush_limit: float = 300.0
     push_backoff: tuple[float, float] = (0.2, 10.0)
     restart_backoff: tuple[float, float] = (1.0, 60.0)
+    blocked_backoff: tuple[float, float] = (2.0, 30.0)
     story_lines: int = 1000

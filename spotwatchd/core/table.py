@@ -38,6 +38,8 @@ LIFE: dict[tuple[Life, str], Life] = {
     (Life.STARTING, "started"): Life.RUNNING,
     (Life.STARTING, "start failed"): Life.RELEASING,
     (Life.STARTING, "start failed, fenced"): Life.WAITING,
+    (Life.STARTING, "blocked"): Life.RELEASING,
+    (Life.STARTING, "blocked, fenced"): Life.WAITING,
     (Life.STARTING, "exited"): Life.RELEASING,
     (Life.STARTING, "exited, fenced"): Life.WAITING,
     (Life.RUNNING, "stop"): Life.STOPPING,

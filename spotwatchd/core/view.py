@@ -38,6 +38,7 @@ class JobView:
         crashes: in a row without a new committed step.
         lost: why it lost the right to run, "" when it did not.
         asked: newest ask number.
+        blocked, remedy: what this machine lacks, and what to do; "" when it lacks nothing.
     """
 
     job: str
@@ -56,6 +57,8 @@ class JobView:
     ask: AskView | None
     asked: int
     stopping: bool
+    blocked: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ def of_job(world: World, job: Job) -> JobView:
         ask=ask,
         asked=job.asked,
         stopping=job.stop_since is not None,
+        blocked=job.blocked,
+        remedy=job.remedy,
     )
 
 

@@ -5,36 +5,58 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from spotwatchd.config import Config
+from spotwatchd.core.code import code_identity
 from spotwatchd.core.identity import differences, revision_of
 from spotwatchd.engine.identity import spec_of
-from spotwatchd.engine.records import Record
-from spotwatchd.errors import JobError
+from spotwatchd.engine.records import Kept
+from spotwatchd.engine.trust import Refused, admit, not_theirs, read, runs_as
+from spotwatchd.jobs.spawn import account
 
 
-def adopt(record: Record, spec: dict[str, Any], *, follow: bool) -> None:
-    """Take over what the store says is to be run; directories here stay.
+def adopt(kept: Kept, spec: Any, config: Config) -> None:
+    """Take over what the store says is to be run; the checkpoint directory here stays.
 
-    Raises JobError when this machine may not run what the store says as the job's user.
+    What comes from the store is held to trust.py, and runs as the job's user or not at all.
+    A spec that is the same but for its number and its run changes nothing else.
+
+    Args:
+        kept: of the job; nothing of it is changed when the spec is refused.
+        spec: anything at all.
+        config: says whose specs may run here.
+
+    Raises Refused when this machine may not run what the store says.
     """
-    kept = record.kept
+    body = kept.body
+    stored = {"name": body.name, "spec": spec}
+    told = read(stored, kept.store)
+    if body.argv is not None:
+        changes = differences(spec_of(body, ""), spec_of(told, ""))
+        if changes:
+            _change(kept, stored, config, changes)
     kept.revision, kept.replaces = revision_of(spec), ""
-    kept.run_id = str(spec.get("run_id") or kept.run_id)
-    changes = differences(spec_of(kept.body, str(spec.get("user"))), spec)
-    if not changes:
-        return
-    if not follow:
-        raise JobError(
-            f"the job {record.name} was changed on another machine: {'; '.join(changes)}",
+    kept.run_id = told.run_id or kept.run_id
+
+
+def _change(kept: Kept, stored: dict[str, Any], config: Config, changes: list[str]) -> None:
+    old, ours = kept.body, account(kept.uid, kept.gid).name
+    if not may_follow(kept, config):
+        raise Refused(
+            f"the job {old.name} was changed on another machine: {'; '.join(changes)}",
             where="allowed_users",
             remedy="run it here with the new command once, or name its user in allowed_users",
         )
-    env = {str(key): str(value) for key, value in (spec.get("env") or {}).items()}
-    kept.body = replace(
-        kept.body,
-        argv=[str(word) for word in spec.get("argv") or []] or None,
-        cwd=spec.get("cwd") or kept.body.cwd,
-        env=env,
-        checkpoint_glob=spec.get("checkpoint_glob"),
-        signal=spec.get("signal"),
-        interval=spec.get("interval"),
-    )
+    entry, new = admit(stored, kept.store, config.allowed_users, config.checkpoint_root)
+    if entry.pw_uid != kept.uid:
+        raise not_theirs(old.name, kept.store, ours)
+    # The bundle on this disk is that of the code it was made of.
+    bundle = old.bundle if code_identity(old.code) == code_identity(new.code) else None
+    kept.body = replace(new, checkpoint_dir=old.checkpoint_dir, bundle=bundle)
+    # From here on it is the store's: its code is fetched, its user's places are made ours.
+    kept.origin = str(stored["spec"]["user"])
+
+
+def may_follow(kept: Kept, config: Config) -> bool:
+    """Whether a newer spec in the store may be run here in the place of this one."""
+    user = kept.origin or account(kept.uid, kept.gid).name
+    return runs_as(user, config.allowed_users, kept.uid)

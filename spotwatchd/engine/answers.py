@@ -46,6 +46,8 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
     if record.kept.ended:
         record.link.send({"do": "quit"})
         return
+    if record.preparing is not None:
+        record.preparing.say()
     generation = message["generation"]
     committed, sealed = _seal(message["committed"]), _seal(message["sealed"])
     if committed is not None:
@@ -68,8 +70,11 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
         interruption = None  # head is not trusted: what is no receipt is none
     previous = message.get("previous")
     if isinstance(message.get("spec"), dict) and not ended:
-        # The replicator was told whether it may follow the store; it runs as the job's user.
-        adopt(record, message["spec"], follow=True)
+        try:
+            adopt(record.kept, message["spec"], house.config)
+        except JobError as error:
+            _turn_down(house, record, message, error)
+            return
         house.keep(record)
     record.restored, record.taken = restored, True
     if not record.managed:  # nobody here starts it, so this is where its attempt begins
@@ -99,6 +104,26 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
         line = text.taken(attempts, machine=house.machine, previous=previous)
         house.tell(record, "taken", line, step=step, attempt=attempts)
     house.post(event)
+
+
+def _turn_down(house: House, record: Record, message: dict[str, Any], error: JobError) -> None:
+    """It is not to be run here: another machine may have the lease."""
+    _take_failed(house, record, {"no": message["no"], "reason": error.what})
+    interruption = message.get("interruption")
+    record.link.send(
+        {
+            "do": "release",
+            "no": int(message["no"]),
+            "outcome": "preempted",
+            "crashes": int(message.get("crashes", 0)),
+            "interruption": interruption if isinstance(interruption, dict) else None,
+        }
+    )
+
+
+def _prepared(_house: House, record: Record, message: dict[str, Any]) -> None:
+    if record.preparing is not None:
+        record.preparing.receive(message)
 
 
 def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -215,6 +240,8 @@ def _said(house: House, record: Record, message: dict[str, Any]) -> None:
 _RECEIVERS = {
     "hello": _hello,
     "taken": _taken,
+    "prepared": _prepared,
+    "blocked": _prepared,
     "take_waiting": _take_waiting,
     "take_failed": _take_failed,
     "uploaded": _uploaded,

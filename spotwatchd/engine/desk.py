@@ -22,7 +22,7 @@ from spotwatchd.control.bodies import (
 from spotwatchd.control.desk import Peer
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import MachineAction, Notice, Seal
-from spotwatchd.engine import answers
+from spotwatchd.engine import answers, offers
 from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
@@ -42,7 +42,7 @@ class FrontDesk:
         self._roster = roster
         self._begun = house.clock()
         self._wishes = Wishes(house, roster)
-        house.again = lambda record: roster.revive(record, None)
+        house.again = roster.again
 
     def owner(self, name: str) -> int | None:
         """The uid that owns job ``name``, or None when there is no such job."""
@@ -78,7 +78,8 @@ class FrontDesk:
                 self._document(record)
                 for record in self._house.records.values()
                 if uid in (0, record.kept.uid)
-            ],
+            ]
+            + offers.documents(self._house, uid),
         }
 
     def _drain(self) -> Document | None:
@@ -110,10 +111,11 @@ class FrontDesk:
 
     def _document(self, record: Record) -> Document:
         kept, view = record.kept, self._house.core.view(record.name)
+        state = self._state(record)
         due = None if view is None or view.next_save is None else view.next_save
         return {
             "name": record.name,
-            "state": self._state(record),
+            "state": state,
             "life": view.life.value if view else None,
             "outcome": kept.outcome,
             "exit_status": kept.exit_status,
@@ -127,7 +129,8 @@ class FrontDesk:
             "store": kept.store,
             "checkpoint_dir": kept.body.checkpoint_dir,
             "output": str(record.attempt_directory / "output.log") if kept.attempt else None,
-            "reason": kept.reason,
+            "reason": view.blocked if view and state == "blocked" else kept.reason,
+            "remedy": view.remedy if view and state == "blocked" else "",
             "run_id": kept.run_id,
             "uid": kept.uid,
         }

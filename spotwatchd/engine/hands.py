@@ -14,8 +14,9 @@ from typing import Any
 from spotwatchd.core import actions as do
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
-from spotwatchd.engine import decisions, text
+from spotwatchd.engine import decisions, readiness, text
 from spotwatchd.engine.house import House
+from spotwatchd.engine.preparing import NotReady
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import SpotwatchError
 from spotwatchd.jobs.launcher import Order
@@ -157,7 +158,6 @@ class Hands:
     async def _start(self, record: Record, action: do.Start) -> None:
         record.kept.attempt = action.attempt
         record.kept.finished = record.kept.told = False
-        record.kept.running = True
         record.kept.exit_status = None
         record.restored = action.resume
         record.cause = action.cause
@@ -169,7 +169,12 @@ class Hands:
             self._exited(record, action.attempt, status)
 
         try:
-            await self._house.launcher.start(self._order(record), gone)
+            order = await readiness.ready(self._house, record, action, self._order(record))
+            record.kept.running = True
+            self._house.keep(record)
+            await self._house.launcher.start(order, gone)
+        except NotReady as error:
+            readiness.blocked(self._house, record, action, error)
         except SpotwatchError as error:
             record.kept.reason, record.kept.running = str(error), False
             self._house.tell(record, "start_failed", str(error))
@@ -181,16 +186,19 @@ class Hands:
         body = record.kept.body
         who = account(record.kept.uid, record.kept.gid)
         number = ask_signal(record)
+        own = {"HOME": who.home, "USER": who.name, "LOGNAME": who.name}
         return Order(
             job=record.name,
             attempt=record.kept.attempt,
             argv=body.argv or [],
             cwd=body.cwd or "/",
-            env={**body.env, **self._facts(record)},
+            env={**body.env, **(own if record.kept.foreign else {}), **self._facts(record)},
             who=who,
             directory=record.attempt_directory,
             grace=self._house.config.jobs.stop_grace,
             ask_signal=number,
+            env_file=body.env_file,
+            env_command=body.env_command,
         )
 
     def _facts(self, record: Record) -> dict[str, str]:
@@ -230,6 +238,8 @@ class Hands:
     def _drain_opened(self, action: do.DrainOpened) -> None:
         notice = self._notice = action.notice
         self._keep_drain(action.drain, notice.deadline)
+        for each in self._house.records.values():
+            readiness.give_up(each, readiness.GOES_AWAY)
         left = notice.deadline - self._house.clock()
         line = text.noticed(notice, left, self._house.wall())
         for name in action.jobs:
@@ -309,6 +319,9 @@ class Hands:
         match event:
             case ev.Sealed():
                 self._sealed(event)
+            case ev.StopRequested() | ev.LeaseLost():
+                record = self._house.records.get(event.job)
+                readiness.give_up(record, "nobody wants it to start here any more")
             case ev.Committed():
                 record = self._house.records.get(event.job)
                 if record is not None:

@@ -12,6 +12,7 @@ from spotwatchd.core.machine import Core
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.receipts import Receipts
 from spotwatchd.engine.records import Record
+from spotwatchd.errors import SpotwatchError
 from spotwatchd.jobs.launcher import ChildLauncher
 from spotwatchd.journal import Journal
 from spotwatchd.logs import Logger
@@ -38,6 +39,7 @@ class House:
         watch: status lines of the sources of notices.
         again: runs a job that is over here once more.
         store_error: what the last look into the daemon's own store said, None when it was fine.
+        refused: jobs of the store that may not run here, and why.
     """
 
     config: Config
@@ -55,6 +57,7 @@ class House:
     watch: Callable[[], list[dict[str, Any]]] = list
     store_error: str | None = None
     again: Callable[[Record], None] = lambda _record: None
+    refused: dict[str, SpotwatchError] = field(default_factory=dict)
 
     def tell(self, record: Record, word: str, line: str | None = None, **facts: Any) -> None:
         """Tell a job's listeners, and the log when there is a sentence for it."""

@@ -34,14 +34,22 @@ class Place:
 
 
 def spec_of(body: JobBody, user: str) -> dict[str, Any]:
-    """The fields of a spec that two machines agree on."""
+    """The fields of a spec that two machines agree on, and those it takes to compare them."""
     return {
         "argv": body.argv,
+        "cwd": body.cwd,
         "env": body.env,
         "user": user,
         "checkpoint_glob": body.checkpoint_glob,
         "signal": body.signal,
+        **needs_of(body),
     }
+
+
+def needs_of(body: JobBody) -> dict[str, Any]:
+    """What a machine must have besides the checkpoint, as the spec says it."""
+    names = ("env_file", "env_command", "data", "prepare", "python", "code")
+    return {name: getattr(body, name) for name in names}
 
 
 async def place(body: JobBody, store: str, who: Account) -> Place:

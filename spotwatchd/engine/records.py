@@ -10,6 +10,7 @@ from spotwatchd.control.bodies import JobBody
 from spotwatchd.core.words import Seal
 from spotwatchd.engine.broadcast import Broadcast
 from spotwatchd.engine.link import Link
+from spotwatchd.engine.preparing import Preparing
 from spotwatchd.errors import Damaged
 from spotwatchd.jobs.pidfd import Watched
 from spotwatchd.wire.board import BoardWriter
@@ -32,6 +33,7 @@ class Kept:
         running: an attempt was started whose end was not seen yet.
         outcome, exit_status: of the newest attempt that ended.
         ended: it will not be run again here.
+        origin: its user as the store names them; "" when it was registered on this machine.
         reason: why it waits or ended, for people.
         revision, replaces: see identity.Place.
     """
@@ -53,6 +55,12 @@ class Kept:
     reason: str | None = None
     revision: int = 0
     replaces: str = ""
+    origin: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """It came from the store, not from a user of this machine."""
+        return bool(self.origin)
 
     def to_document(self) -> dict[str, Any]:
         """For the journal."""
@@ -98,6 +106,7 @@ class Record:
     told_stop: bool = False  # the wish to stop is on its way to the store
     restart: bool = False  # start it again once it has stopped
     complaints: dict[str, float] = field(default_factory=dict)
+    preparing: Preparing | None = None
 
     @property
     def managed(self) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
-from pathlib import Path
 from typing import Any
 
 from spotwatchd.control.bodies import JobBody
@@ -17,8 +15,10 @@ from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.helpers import Replicator
 from spotwatchd.engine.house import House
 from spotwatchd.engine.identity import Place, place, spec_of
+from spotwatchd.engine.job_document import replicator_document
 from spotwatchd.engine.link import Link
 from spotwatchd.engine.records import Kept, Record
+from spotwatchd.engine.trust import admit, not_theirs
 from spotwatchd.errors import JobError, SpotwatchError
 from spotwatchd.jobs.launcher import recorded_status
 from spotwatchd.jobs.spawn import account
@@ -110,6 +110,7 @@ class Roster:
             raise _over(body.name, where.halted or str(kept.outcome))
         kept.body, kept.run_id = body, where.run_id
         kept.revision, kept.replaces = where.revision, where.replaces
+        kept.origin = ""  # whatever it was before, it is registered here now
         self._begin_again(record)
         return record
 
@@ -158,42 +159,9 @@ class Roster:
         return record
 
     def _attend(self, record: Record) -> None:
-        config, body, kept = self._house.config, record.kept.body, record.kept
+        kept = record.kept
         who = account(kept.uid, kept.gid)
-        document: dict[str, Any] = {
-            "name": record.name,
-            "uid": kept.uid,
-            "gid": who.gid,
-            "checkpoint_dir": body.checkpoint_dir,
-            "checkpoint_glob": body.checkpoint_glob,
-            "store": kept.store,
-            "socket": str(config.socket),
-            "runtime_dir": str(record.directory),
-            "machine": self._house.machine,
-            "boot_id": self._house.boot_id,
-            "lease_seconds": config.lease.seconds,
-            "keep_last": config.checkpoint.keep_last,
-            "keep_every": config.checkpoint.keep_every,
-            "grace_seconds": config.checkpoint.grace_seconds,
-            "upload_limit": config.checkpoint.upload_limit,
-            "replaces": kept.replaces,
-            "follow_spec": self._may_follow(record),
-            "spec": {
-                "version": 1,
-                "name": record.name,
-                "run_id": kept.run_id,
-                "argv": body.argv,
-                "cwd": body.cwd,
-                "user": who.name,
-                "env": body.env,
-                "checkpoint_dir": body.checkpoint_dir,
-                "checkpoint_glob": body.checkpoint_glob,
-                "signal": body.signal,
-                "interval": body.interval,
-                "created_at": kept.created_at,
-                "revision": kept.revision,
-            },
-        }
+        document = replicator_document(self._house, record, who)
         replicator = Replicator(
             document,
             who,
@@ -206,11 +174,23 @@ class Roster:
 
     # -- a job that was over here -----------------------------------------------------------
 
-    def revive(self, record: Record, spec: dict[str, Any] | None) -> None:
-        """Run a job again that is over here, as the store describes it. Raises JobError."""
+    def revive(self, record: Record, spec: Any) -> None:
+        """Run a job again that is over here, as the store describes it (None: as it is here).
+
+        Raises JobError, also Refused (trust.py): then nothing of the job is changed.
+        """
+        self._check_room(record.name)
         if spec is not None and record.managed:
-            adopt(record, spec, follow=self._may_follow(record))
+            adopt(record.kept, spec, self._house.config)
         self._begin_again(record)
+
+    def again(self, record: Record) -> None:
+        """Run a job again that a person started while it was still being stopped here."""
+        try:
+            self.revive(record, None)
+        except JobError as error:
+            record.kept.reason = error.what
+            self._house.log.warning(error.what, job=record.name, fix=error.remedy)
 
     def _begin_again(self, record: Record) -> None:
         kept = record.kept
@@ -224,10 +204,6 @@ class Roster:
         self._attend(record)
         self._house.keep(record)
         self._house.post(ev.JobAdded(record.name, self.policy(kept.body), attempt=kept.attempt))
-
-    def _may_follow(self, record: Record) -> bool:
-        user = account(record.kept.uid, record.kept.gid).name
-        return user in self._house.config.allowed_users
 
     async def forget(self, record: Record) -> None:
         """A job that was removed: nothing of it stays with the daemon."""
@@ -288,65 +264,57 @@ class Roster:
 
     # -- from the store --------------------------------------------------------------------
 
-    def take_in(self, stored: dict[str, Any], store: str) -> str:
+    def take_in(self, stored: dict[str, Any], store: str, *, asker: int = 0) -> str:
         """A job found in the store: registered here if this machine may run it.
 
-        Returns why it is not, for people; "" when it is.
+        Args:
+            stored: ``name`` and ``spec``, anything at all.
+            store: its URL.
+            asker: uid of who says so; 0: this machine does.
+
+        Returns why there is nothing to run, for people; "" when it runs.
+        Raises Refused, or JobError when there is no room.
         """
-        name, spec = str(stored["name"]), stored["spec"]
-        if not spec.get("argv"):
+        name, spec = str(stored.get("name")), stored.get("spec")
+        if isinstance(spec, dict) and spec.get("argv") is None:
             return "whoever started it starts it again"
         known = self._house.records.get(name)
         if known is not None:
-            # Over here, and started again by somebody elsewhere.
-            if known.kept.ended and known.kept.store == store:
-                self.revive(known, spec)
+            self._take_back(known, spec, store, asker)
             return ""
-        user = str(spec["user"])
-        if user not in self._house.config.allowed_users:
-            self._house.log.warning(
-                "job in the store is left alone: this machine runs no jobs as its user",
-                job=name,
-                user=user,
-                fix="name the user in allowed_users if that is what you want",
-            )
-            return f"this machine runs no jobs from the store as {user} (allowed_users)"
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            self._house.log.warning("job in the store has an unknown user", job=name, user=user)
-            return f"there is no user {user} on this machine"
-        body = self._body(name, spec, store)
+        config = self._house.config
+        entry, body = admit(stored, store, config.allowed_users, config.checkpoint_root)
+        if asker not in (0, entry.pw_uid):
+            raise not_theirs(name, store, account(asker).name)
         self._check_room(name)
+        fields: dict[str, Any] = stored["spec"]  # admitted: it is one
         kept = Kept(
             entry.pw_uid,
             entry.pw_gid,
             body,
-            str(spec["run_id"]),
+            str(body.run_id),
             store,
-            str(spec.get("created_at", "")),
-            revision=revision_of(spec),
+            str(fields.get("created_at", ""))[:40],
+            revision=revision_of(fields),
+            origin=str(fields["user"]),
         )
         record = self._enter(kept)
         self._house.keep(record)
         self._house.post(ev.JobAdded(name, self.policy(body)))
         return ""
 
-    def _body(self, name: str, spec: dict[str, Any], store: str) -> JobBody:
-        root = self._house.config.checkpoint_root
-        directory = str(spec["checkpoint_dir"]) if root is None else str(Path(root) / name)
-        return JobBody(
-            name=name,
-            checkpoint_dir=directory,
-            argv=[str(word) for word in spec["argv"]],
-            cwd=spec.get("cwd"),
-            env={str(key): str(value) for key, value in (spec.get("env") or {}).items()},
-            checkpoint_glob=spec.get("checkpoint_glob"),
-            store=store,
-            signal=spec.get("signal"),
-            interval=spec.get("interval"),
-            run_id=spec.get("run_id"),
-        )
+    def _take_back(self, record: Record, spec: Any, store: str, asker: int) -> None:
+        """A job that was over here, and was started again by somebody elsewhere."""
+        kept = record.kept
+        if not kept.ended or kept.store != store:
+            return
+        if asker not in (0, kept.uid):
+            raise not_theirs(record.name, store, account(asker).name)
+        try:
+            self.revive(record, spec)
+        except SpotwatchError as error:
+            kept.reason = error.what
+            raise
 
     async def close(self) -> None:
         """Let go of every job; what runs goes on."""

@@ -18,10 +18,12 @@ _CALM = {
 
 
 def state_of(view: JobView | None, kept: Kept, *, draining: bool) -> str:
-    """One of running, queued, saving, interrupted, stopped, crashed, finished."""
+    """One of running, queued, blocked, saving, interrupted, stopped, crashed, finished."""
     if view is None or view.life is Life.DONE:
         ended = kept.outcome or "stopped"
         return "interrupted" if ended == "preempted" else ended
+    if view.blocked and view.life not in (Life.RUNNING, Life.STOPPING):
+        return "blocked"
     if draining and view.life in (Life.WAITING, Life.TAKING):
         return "interrupted"
     if view.life is Life.RUNNING and kept.told and view.saving is not Saving.IDLE:

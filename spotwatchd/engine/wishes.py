@@ -14,6 +14,7 @@ from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
 from spotwatchd.engine.store_calls import LONG, store_call
+from spotwatchd.engine.trust import Refused
 from spotwatchd.errors import JobError, SpotwatchError, StoreError
 from spotwatchd.jobs.spawn import Account, account
 
@@ -68,7 +69,7 @@ class Wishes:
         self, record: Record | None, who: Account, store: str, body: ControlBody
     ) -> Document:
         here = record is not None and not record.kept.ended
-        options = _user(who, () if body.save else ("--no-save",))
+        options = _user(who, record, () if body.save else ("--no-save",))
         note = ""
         try:
             await store_call(who, "stop", store, body.name, *options)
@@ -84,9 +85,9 @@ class Wishes:
     async def _start(
         self, record: Record | None, who: Account, store: str, body: ControlBody
     ) -> Document:
-        found = await store_call(who, "start", store, body.name, *_user(who))
+        found = await store_call(who, "start", store, body.name, *_user(who, record))
         if record is None:
-            why = self._roster.take_in({"name": body.name, "spec": found["spec"]}, store)
+            why = self._take_in(who, body.name, found["spec"], store)
             state = "elsewhere" if why else "queued"
             return {"name": body.name, "state": state, "note": why}
         view = self._house.core.view(body.name)
@@ -95,6 +96,14 @@ class Wishes:
         elif view is not None and view.stopping:
             record.restart = True
         return {"name": body.name, "state": "queued", "note": ""}
+
+    def _take_in(self, who: Account, name: str, spec: Any, store: str) -> str:
+        """Why it is not run here, "" when it is. Raises JobError when there is no room."""
+        try:
+            # What was read is the asker's word: it was read with their rights.
+            return self._roster.take_in({"name": name, "spec": spec}, store, asker=who.uid)
+        except Refused as error:
+            return f"{error.what}; {error.remedy}"
 
     async def _remove(
         self, record: Record | None, who: Account, store: str, body: ControlBody
@@ -113,7 +122,7 @@ class Wishes:
 
     async def _mark(self, record: Record | None, who: Account, store: str, name: str) -> None:
         try:
-            await store_call(who, "mark", store, name, *_user(who))
+            await store_call(who, "mark", store, name, *_user(who, record))
         except JobError:
             if record is None:
                 raise
@@ -155,5 +164,6 @@ class Wishes:
         await asyncio.gather(*self._tasks, *self._removals.values(), return_exceptions=True)
 
 
-def _user(who: Account, more: tuple[str, ...] = ()) -> tuple[str, ...]:
-    return more if who.uid == 0 else ("--user", who.name, *more)
+def _user(who: Account, record: Record | None, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    theirs = record.kept.origin if record is not None else ""  # of a user who has another name here
+    return more if who.uid == 0 else ("--user", theirs or who.name, *more)

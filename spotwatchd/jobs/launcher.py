@@ -34,6 +34,7 @@ class Order:
         directory: of this attempt; made here; ``output.log`` and ``exit.json`` end up in it.
         grace: seconds between SIGTERM and SIGKILL when it is stopped.
         ask_signal: signal that asks it to save, or None.
+        env_file, env_command: where the shim finds the program's secrets, or None.
     """
 
     job: str
@@ -45,6 +46,8 @@ class Order:
     directory: Path
     grace: float
     ask_signal: int | None
+    env_file: str | None = None
+    env_command: str | None = None
 
 
 class Launcher(Protocol):
@@ -187,6 +190,8 @@ def _spawn_shim(order: Order) -> subprocess.Popen[bytes]:
         *(sys.executable, "-I", "-S", shim.__file__),
         *("--directory", str(order.directory), "--grace", str(order.grace)),
         *(() if order.ask_signal is None else ("--ask-signal", str(order.ask_signal))),
+        *(() if order.env_file is None else ("--env-file", order.env_file)),
+        *(() if order.env_command is None else ("--env-command", order.env_command)),
         *("--", *order.argv),
     ]
     return spawn(

@@ -24,6 +24,7 @@ import ctypes
 import fcntl
 import json
 import os
+import runpy
 import shutil
 import signal
 import stat
@@ -47,6 +48,7 @@ _BLOCK = 4096
 # Attempts of which this machine keeps the output.
 _ATTEMPTS = 10
 _NOT_FOUND, _NOT_EXECUTABLE, _ALREADY_RUNNING = 127, 126, 125
+_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 
 
 def _write_atomically(path: Path, document: dict[str, object]) -> None:
@@ -127,10 +129,16 @@ class Shim:
     """One program, from its start to the exit of its last descendant."""
 
     def __init__(
-        self, directory: Path, grace: float, ask_signal: int | None, keep: int = KEEP
+        self,
+        directory: Path,
+        grace: float,
+        ask_signal: int | None,
+        secrets: tuple[str | None, str | None] = (None, None),
+        keep: int = KEEP,
     ) -> None:
         self._output = Output(sys.stdout.fileno(), keep)
         self._directory = directory
+        self._secrets = secrets
         self._grace = grace
         self._ask_signal = ask_signal
         self._program: subprocess.Popen[bytes] | None = None
@@ -148,7 +156,10 @@ class Shim:
             {"pid": os.getpid(), "started": start_ticks(os.getpid())},
         )
         try:
-            self._program = self._spawn(argv)
+            self._program = self._spawn(argv, _environment(*self._secrets))
+        except ValueError as error:  # of the secrets; its words hold none of them
+            self._status = _CONFIGURATION
+            print(f"spotwatchd: {error}", file=sys.stderr, flush=True)
         except OSError as error:
             self._status = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
             print(f"spotwatchd: cannot start {argv[0]}: {error}", file=sys.stderr, flush=True)
@@ -159,12 +170,13 @@ class Shim:
         )
         return 0
 
-    def _spawn(self, argv: list[str]) -> subprocess.Popen[bytes]:
+    def _spawn(self, argv: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
         # A stop that arrives between the fork and our knowing the pid must wait.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, ASK})
         try:
             return subprocess.Popen(
                 argv,
+                env=env,
                 stdin=subprocess.DEVNULL,
                 preexec_fn=lambda: _restore_signals(before),  # noqa: PLW1509 - no threads here
             )
@@ -219,6 +231,19 @@ class Shim:
                 return
 
 
+def _environment(file: str | None, command: str | None) -> dict[str, str]:
+    """The program's environment: ours, and the secrets, which are nowhere else.
+
+    Raises ValueError.
+    """
+    if file is None and command is None:
+        return dict(os.environ)
+    # By its path: this process is isolated from the package that it is a part of.
+    source = Path(__file__).resolve().parent.parent / "wire" / "envfile.py"
+    load = runpy.run_path(str(source))["load"]
+    return {**os.environ, **load(file, command, dict(os.environ))}
+
+
 def _restore_signals(mask: set[signal.Signals | int]) -> None:
     for number in (signal.SIGTERM, ASK, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
@@ -243,6 +268,8 @@ def main() -> int:
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--ask-signal", type=int)
     parser.add_argument("--keep-output", type=int, default=KEEP)
+    parser.add_argument("--env-file")
+    parser.add_argument("--env-command")
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args()
     lock = _lock(options.directory.parent / "attempt.lock")
@@ -253,7 +280,8 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     forget_old_attempts(options.directory)
-    shim = Shim(options.directory, options.grace, options.ask_signal, options.keep_output)
+    secrets = (options.env_file, options.env_command)
+    shim = Shim(options.directory, options.grace, options.ask_signal, secrets, options.keep_output)
     return shim.run(options.argv)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
 import tempfile
 import threading
@@ -17,7 +19,7 @@ from typing import Any
 from spotwatchd.errors import DaemonUnreachable, SpotwatchError
 from spotwatchd.rehearsal.machine import Machine, wait_for
 from spotwatchd.rehearsal.s3server import LocalS3
-from spotwatchd.rehearsal.training import Training
+from spotwatchd.rehearsal.training import Training, example
 from spotwatchd.store.init import init_store
 from spotwatchd.wire.http import ProblemError, stream
 
@@ -110,17 +112,23 @@ def _show(kind: str, root: Path, url: str, environment: dict[str, str], say: Say
     control = Training(root / "control", STEPS)
     say("control", "an uninterrupted run begins, to compare with")
     alone = control.alone()
-    training = Training(root / "work", STEPS)
+    home = root / "home-of-a" / "project"
+    home.mkdir(parents=True)
+    training = Training(root / "work", STEPS, script=Path(shutil.copy(example(), home)))
     training.directory.mkdir()
     first = Machine("machine-A", root / "a", url, env=environment)
-    second = Machine("machine-B", root / "b", url, env=environment)
+    second = _another(first, root / "b", url, environment)
     try:
         announced = _interrupt(first, training, say)
         before = len(training.computed())
         first.destroy()
-        say(first.name, "gone: its processes are killed, its disk is deleted")
+        shutil.rmtree(home.parent)
+        say(first.name, "gone: its processes are killed, its disk and the code are deleted")
         second.boot()
-        say(second.name, "boots with an empty disk at another path; nobody is at the keyboard")
+        who = f", as user {second.user.pw_name}" if second.user != first.user else ""
+        say(
+            second.name, f"boots with an empty disk and no code, at another path{who}; nobody helps"
+        )
         wait_for(lambda: second.job(JOB), "machine B finds the job in the store", LIMIT)
         _follow(second, say)
         wait_for(training.sha256, f"the training finishes\n{second.log()}", LIMIT)
@@ -135,10 +143,20 @@ def _show(kind: str, root: Path, url: str, environment: dict[str, str], say: Say
     return _result(kind, subject, receipt)
 
 
+def _another(machine: Machine, root: Path, url: str, environment: dict[str, str]) -> Machine:
+    """A machine with another user, where whoever rehearses may be somebody else."""
+    if machine.user.pw_uid == os.geteuid():
+        return Machine("machine-B", root, url, env=environment)
+    other = next(user for user in pwd.getpwall() if user.pw_uid not in (0, machine.user.pw_uid))
+    users = [f"{machine.user.pw_name}:{other.pw_name}"]
+    settings = {"allowed_users": users}
+    return Machine("machine-B", root, url, settings=settings, env=environment, user=other)
+
+
 def _interrupt(machine: Machine, training: Training, say: Say) -> float:
     """Train on ``machine`` until the notice is dealt with. Returns when it was announced."""
     machine.boot()
-    machine.submit(JOB, training.argv(), cwd=str(training.directory))
+    machine.run(JOB, training.argv(), training.script.parent, "--code", "bundle")
     _follow(machine, say)
     wait_for(lambda: training.step() >= NOTICE_AT, f"training\n{machine.log()}", LIMIT)
     machine.imds.announce("terminate", WINDOW)

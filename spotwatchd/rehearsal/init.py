@@ -1,5 +1,8 @@
 """Process 1 of a rehearsed machine: everything started on it descends from this process.
 
+With ``--user UID HOST`` everything on it runs as that user, in namespaces of its own: whoever
+rehearses as root gets a machine where nobody is root, on the same files, with its own host name.
+
 Standard library only, started by path. Each line on stdin is a JSON object with ``argv``,
 ``env``, ``output``; the answer on stdout is the pid. Orphans are adopted and reaped, so that
 the machine's whole life is one tree, and whoever kills the tree has killed the machine.
@@ -11,9 +14,11 @@ import ctypes
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 
+_CLONE_NEWUSER, _CLONE_NEWUTS = 0x10000000, 0x04000000  # <linux/sched.h>
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
@@ -40,8 +45,30 @@ def _start(order: dict[str, object]) -> int:
     return pid
 
 
+def become(uid: int, host: str) -> None:
+    """Be ``uid`` on ``host`` from now on, owning what the present user owns.
+
+    Raises OSError where the kernel or a container's filter allows no user namespaces.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    outside, group = os.geteuid(), os.getegid()
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWUTS) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "unshare")
+    for name, text in (
+        ("setgroups", "deny"),  # or the kernel does not let us write the next one
+        ("gid_map", f"{uid} {group} 1"),
+        ("uid_map", f"{uid} {outside} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:  # noqa: PTH123 - this file stands alone
+            file.write(text)
+    socket.sethostname(host)
+
+
 def main() -> None:
     """Serve until stdin is closed."""
+    if sys.argv[1:2] == ["--user"]:
+        become(int(sys.argv[2]), sys.argv[3])
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     pending = b""
     while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import pwd
@@ -16,10 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from spotwatchd.errors import DaemonUnreachable
+from spotwatchd.errors import DaemonUnreachable, SpotwatchError
 from spotwatchd.rehearsal import init, tree
 from spotwatchd.testing import FakeIMDS
 from spotwatchd.wire.http import request
+
+# "daemon" of every Linux distribution (LSB: bin, daemon). Its files are not touched: in the
+# machine's user namespace this uid stands for whoever rehearses.
+_INSTEAD_OF_ROOT = 1
 
 # The package as it runs here, wherever a machine's processes are started from.
 _SOURCE = str(Path(__file__).resolve().parent.parent.parent)
@@ -35,12 +38,21 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float, *, every: fl
     return value
 
 
-def current_user() -> str:
-    """Name of the user who rehearses."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return getpass.getuser()
+def current_user() -> pwd.struct_passwd:
+    """The user as whom a machine runs: who rehearses, or for root somebody who is not root.
+
+    Nothing that a store supplies runs as root, so a rehearsal as root would show nothing.
+    Raises KeyError for a user without an entry in the user database.
+    """
+    return pwd.getpwuid(os.geteuid() or _INSTEAD_OF_ROOT)
+
+
+def _no_namespaces() -> SpotwatchError:
+    return SpotwatchError(
+        "a machine cannot be rehearsed as root here: the kernel refuses a user namespace",
+        where="unshare(CLONE_NEWUSER)",
+        remedy="rehearse as an ordinary user, or allow the container to make user namespaces",
+    )
 
 
 def _toml(value: Any) -> str:
@@ -65,9 +77,10 @@ class Machine:
         disk: where its jobs keep checkpoints.
         socket: of its daemon.
         imds: its metadata service.
+        user: as whom everything on it runs; another than the one who rehearses only for root.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a machine is, passed by name
         self,
         name: str,
         root: Path,
@@ -75,6 +88,7 @@ class Machine:
         *,
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        user: pwd.struct_passwd | None = None,
     ) -> None:
         """Describe it; nothing runs before ``boot``.
 
@@ -84,11 +98,13 @@ class Machine:
             store: URL.
             settings: of the daemon's configuration, over what is chosen here.
             env: added to the environment of the daemon.
+            user: None chooses ``current_user()``.
         """
         self.name, self.root = name, root
         self.disk = root / "disk"
         self.socket = str(root / "s.sock")
         self.imds = FakeIMDS()
+        self.user = user or current_user()
         self._store = store
         self._settings = dict(settings or {})
         self._env = {**os.environ, **(env or {}), "PYTHONPATH": _SOURCE}
@@ -101,7 +117,7 @@ class Machine:
         self.imds.__enter__()
         (self.root / "spotwatchd.toml").write_text(_configuration(self._choices()))
         self._init = subprocess.Popen(
-            [sys.executable, "-I", "-S", init.__file__],
+            [sys.executable, "-I", "-S", init.__file__, *self._identity()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -110,6 +126,11 @@ class Machine:
         self.start_daemon()
         return self
 
+    def _identity(self) -> list[str]:
+        if self.user.pw_uid == os.geteuid():
+            return []
+        return ["--user", str(self.user.pw_uid), self.name]
+
     def _choices(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {
             "store": self._store,
@@ -117,7 +138,7 @@ class Machine:
             "runtime_dir": str(self.root / "run"),
             "state_dir": str(self.root / "state"),
             "machine": self.name,
-            "allowed_users": [current_user()],
+            "allowed_users": [self.user.pw_name],
             "checkpoint_root": str(self.disk),
             "imds": {"endpoint": self.imds.url},
         }
@@ -135,9 +156,15 @@ class Machine:
         assert process.stdin is not None  # noqa: S101
         assert process.stdout is not None  # noqa: S101
         order = {"argv": argv, "env": {**self._env, **env}, "output": str(output)}
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-        return int(process.stdout.readline())
+        try:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise _no_namespaces() from None
+        answer = process.stdout.readline()
+        if not answer:
+            raise _no_namespaces()
+        return int(answer)
 
     @staticmethod
     def signal(pid: int, number: int) -> None:
@@ -190,6 +217,21 @@ class Machine:
             **body,
         }
         return self.post("/v1/jobs", document)
+
+    def run(self, name: str, argv: list[str], cwd: Path, *options: str) -> None:
+        """``spotwatch run --detach`` in ``cwd``, as a person at this machine types it.
+
+        Raises CalledProcessError.
+        """
+        command = [sys.executable, "-m", "spotwatchd.cli.main", "--socket", self.socket, "run"]
+        command += ["--name", name, "--checkpoint-dir", str(self.disk / name), "--detach"]
+        subprocess.run(
+            [*command, *options, "--", *argv],
+            cwd=cwd,
+            env={**self._env, "XDG_CACHE_HOME": str(self.disk / "cache")},
+            capture_output=True,
+            check=True,
+        )
 
     def job(self, name: str) -> Any:
         """The job's document, or None while the machine does not know it."""

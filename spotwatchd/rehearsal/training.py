@@ -32,6 +32,7 @@ class Training:
         steps: of the whole run.
         state_mb: ballast in its state.
         step_seconds: least time of a step.
+        script: the program; a copy of it somewhere else does the same.
     """
 
     directory: Path
@@ -39,6 +40,7 @@ class Training:
     state_mb: int = 0
     step_seconds: float = 0.0
     extra: list[str] = field(default_factory=list)
+    script: Path = field(default_factory=example)
 
     @property
     def _log(self) -> Path:
@@ -51,7 +53,7 @@ class Training:
     def argv(self) -> list[str]:
         """The command line."""
         return [
-            *(sys.executable, str(example())),
+            *(sys.executable, str(self.script)),
             *("--steps", str(self.steps), "--log", str(self._log), "--weights", str(self._report)),
             *("--state-mb", str(self.state_mb), "--step-seconds", str(self.step_seconds)),
             *self.extra,

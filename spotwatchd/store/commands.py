@@ -12,7 +12,8 @@ from spotwatchd.core.fields import Fields
 from spotwatchd.core.words import Seal
 from spotwatchd.store.local_journal import parse_seal
 
-WORDS = ("take", "upload", "commit", "cancel", "release", "weight", "pace", "quit")
+WORDS = ("take", "prepare", "upload", "commit", "cancel", "release", "weight", "pace", "quit")
+_CANCELLABLE = ("upload", "commit", "prepare")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Command:
     """One command. Fields that its word does not have keep their defaults.
 
     Attributes:
-        rate: bytes a second, None for no limit.
+        rate: of a pace: bytes a second, None for no limit.
+        env: of a prepare: the environment of the job's program.
+        here: of a prepare: the job was registered on this machine.
         cancelled: set when nobody wants it any more.
     """
 
@@ -34,6 +37,8 @@ class Command:
     crashes: int = 0
     level: str = ""
     rate: float | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    here: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
@@ -52,7 +57,16 @@ def parse_command(message: Any) -> Command:
         crashes=fields.number("crashes", 0),
         level=fields.word("level", ("background", "urgent")) if do == "weight" else "",
         rate=_rate(fields) if do == "pace" else None,
+        env=_environment(fields) if do == "prepare" else {},
+        here=fields.flag("here") if do == "prepare" else False,
     )
+
+
+def _environment(fields: Fields) -> dict[str, str]:
+    given = fields.child("env").raw
+    if not all(isinstance(value, str) for value in given.values()):
+        raise fields.bad("env", "an object of strings")
+    return given
 
 
 def _number(fields: Fields, name: str, wanted: str) -> float | None:
@@ -80,17 +94,23 @@ class Waiting:
         self._current: Command | None = None
 
     def put(self, command: Command) -> None:
-        """At the end; a release ends the takes before it."""
+        """At the end; a release ends the takes and preparations before it."""
         with self._changed:
             if command.do == "release":
-                self._cancel(lambda other: other.do == "take")
+                self._cancel(lambda other: other.do in ("take", "prepare"))
+            if command.do == "prepare" and self._is_known(command):
+                return  # said again after a reconnect
             self._queue.append(command)
             self._changed.notify_all()
+
+    def _is_known(self, command: Command) -> bool:
+        known = (*self._queue, *([self._current] if self._current else []))
+        return any((other.do, other.no) == (command.do, command.no) for other in known)
 
     def cancel(self, no: int) -> None:
         """Nobody wants number ``no`` any more."""
         with self._changed:
-            self._cancel(lambda other: other.no == no and other.do in ("upload", "commit"))
+            self._cancel(lambda other: other.no == no and other.do in _CANCELLABLE)
 
     def _cancel(self, which: Any) -> None:
         for command in (*self._queue, *([self._current] if self._current else [])):

@@ -23,7 +23,14 @@ from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.lease import Tenure
 from spotwatchd.core.manifest import Manifest
 from spotwatchd.core.words import Seal
-from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreError, StoreUnavailable
+from spotwatchd.errors import (
+    Damaged,
+    JobError,
+    LeaseLost,
+    SpotwatchError,
+    StoreError,
+    StoreUnavailable,
+)
 from spotwatchd.store.base import Backend
 from spotwatchd.store.bringing import Bringing
 from spotwatchd.store.checkpoints import write_manifest
@@ -106,12 +113,13 @@ class Custody:
             return False
         if not known.taken:
             return True
+        self._agree_again()
         head = self.heads.load()
         tenure = self.leasing.held()
         with self._fenced():
             # A swap of the killed process may still be on its way: this one outdates it.
             head = self.heads.touch(lambda found: self._mine(found, tenure), self.leasing.confirm)
-        self._reconcile(Reign(tenure.generation, tenure.token))
+        self._resuming.reconcile(Reign(tenure.generation, tenure.token))
         self.taken = self._answer(head, known.restored)
         return True
 
@@ -119,13 +127,6 @@ class Custody:
         head = require(head, self.job.name)
         fence.fence(head, tenure)
         return head
-
-    def _reconcile(self, reign: Reign) -> None:
-        for entry in self.local.entries:
-            if entry.committed is None and entry.reign == reign:
-                twin = self._resuming.listed_twin(entry, reign)
-                if twin is not None:
-                    self.local.committed(entry.seal.path, twin)
 
     def take(self, limits: Patience, waiting: Callable[[Waiting], None]) -> Taken:
         """Own the job, whoever has it now, and put the checkpoint to go on from in its place.
@@ -200,6 +201,13 @@ class Custody:
         self.spec = identity.agreed(self.job.spec, stored, follow=self.job.follow_spec)
         self.heads.run_id = identity.run_id_of(self.spec, stored, self.job.replaces)
         return self.heads.run_id
+
+    def _agree_again(self) -> None:
+        """A process that was killed may have gone by a newer spec than our file's."""
+        try:
+            self._agree()
+        except JobError as error:
+            self.tell.alarm(error)
 
     def _claim(self, tenure: Tenure, run_id: str) -> Reign:
         """Swap head to the new generation; returns the reign that it had before."""

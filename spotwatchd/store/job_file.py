@@ -24,6 +24,7 @@ class JobFile:
 
     Attributes:
         upload_limit: bytes a second at most while no interruption is near; None: no limit.
+        bundle: where the job's code lies on the machine that made it, until it is in the store.
     """
 
     name: str
@@ -42,6 +43,7 @@ class JobFile:
     upload_limit: float | None = None
     replaces: str = ""  # the run that this one takes the place of
     follow_spec: bool = True  # a newer spec in the store is run instead of this one
+    bundle: Path | None = None
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -80,6 +82,7 @@ def _parse(fields: Fields) -> JobFile:
         upload_limit=float(fields.number("upload_limit")) if _has(fields, "upload_limit") else None,
         replaces=fields.text("replaces", ""),
         follow_spec=bool(fields.raw.get("follow_spec", True)),
+        bundle=_absolute(fields, "bundle") if _has(fields, "bundle") else None,
     )
 
 

@@ -21,6 +21,11 @@ def head_key(job: str) -> str:
     return f"{job}/head.json"
 
 
+def code_key(job: str, sha256: str) -> str:
+    """The code it runs, named by its digest."""
+    return f"{job}/code/{sha256}.tar.gz"
+
+
 def checkpoints_prefix(job: str) -> str:
     """All checkpoints."""
     return f"{job}/checkpoints"

@@ -107,6 +107,14 @@ class Resuming:
             self.tell.said(f"step {own.seal.step:,} was sealed on this disk after the last commit")
         return LocalSeal(own.seal, before, committed)
 
+    def reconcile(self, reign: Reign) -> None:
+        """Note what a killed process of this very tenure committed. Raises as the store does."""
+        for entry in self.local.entries:
+            if entry.committed is None and entry.reign == reign:
+                twin = self.listed_twin(entry, reign)
+                if twin is not None:
+                    self.local.committed(entry.seal.path, twin)
+
     def listed_twin(self, own: LocalSeal, reign: Reign) -> str | None:
         """The id under which head lists this very checkpoint, or None.
 

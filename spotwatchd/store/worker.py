@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from spotwatchd.core.code import Bundle, parse_code
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
+from spotwatchd.store.code import publish
 from spotwatchd.store.commands import Command, Waiting
 from spotwatchd.store.custody import Custody
 from spotwatchd.store.leasing import Waiting as LeaseWaiting
@@ -17,6 +19,7 @@ from spotwatchd.store.meter import Meter
 from spotwatchd.store.outcomes import Taken
 from spotwatchd.store.pace import Pace
 from spotwatchd.store.patience import Cancelled, Patience
+from spotwatchd.store.preparing import prepare
 from spotwatchd.store.resuming import Tell
 from spotwatchd.store.swap import boottime
 
@@ -69,6 +72,7 @@ class Worker:
         self._loose: Command | None = None
         self._told_waiting = float("-inf")
         self._trouble_since: float | None = None
+        self._prepared: dict[str, Any] = {}  # the newest answer to a prepare
 
     def run(self) -> None:
         """Work until told to quit and idle."""
@@ -99,6 +103,7 @@ class Worker:
     def _do(self, command: Command) -> None:
         doing = {
             "take": self._take,
+            "prepare": self._prepare,
             "upload": self._upload,
             "commit": self._commit,
             "release": self._release,
@@ -120,6 +125,7 @@ class Worker:
             if not self._probed:
                 limits.retry(self.custody.backend.probe)
                 self._probed = True
+            self._publish(limits)
             taken = self.custody.take(limits, lambda waiting: self._tell_waiting(command, waiting))
         except (SpotwatchError, OSError) as error:
             self._failed("take_failed", command, error)
@@ -128,6 +134,42 @@ class Worker:
         if taken.uncommitted and taken.restored is not None:
             self._say({"event": "sealed", "seal": seal_json(taken.restored)})
         self._settled()
+
+    # ------------------------------------------------------------------ what else it needs
+
+    def _publish(self, limits: Patience) -> None:
+        """The code goes up before the spec that names it. Training does not wait for a remedy."""
+        job = self.custody.job
+        code = parse_code(job.spec.fields.get("code"), f"{job.name}: code")
+        if job.bundle is None or not isinstance(code, Bundle):
+            return
+        try:
+            if publish(self.custody.backend, job.name, code, job.bundle, limits):
+                self._tell.said(f"the code is in the store: {code.entries:,} files")
+        except Damaged as error:
+            self._alarm(error)
+
+    def _prepare(self, command: Command) -> None:
+        if self._prepared.get("no") != command.no:
+            try:
+                self._prepared = {"no": command.no, **self._readiness(command)}
+            except Cancelled:
+                return  # nobody waits for the answer
+        self._say(self._prepared)
+
+    def _readiness(self, command: Command) -> dict[str, Any]:
+        limits = Patience(cancelled=command.cancelled, trouble=self._trouble)
+        custody = self.custody
+        try:
+            job = replace(custody.job, spec=custody.spec)  # what was agreed on at the take
+            ready = prepare(job, custody.backend, command.env, limits, here=command.here)
+        except Cancelled:
+            raise
+        except (SpotwatchError, OSError) as error:
+            if isinstance(error, Damaged | StoreDenied):
+                self._alarm(error)
+            return {"event": "blocked", **_told(error)}
+        return {"event": "prepared", **asdict(ready)}
 
     def _tell_waiting(self, command: Command, waiting: LeaseWaiting) -> None:
         if boottime() - self._told_waiting < _PROGRESS_EVERY:
@@ -243,6 +285,16 @@ class Worker:
     def _alarm(self, error: Exception) -> None:
         known = isinstance(error, SpotwatchError)
         self._tell.alarm(error if known else SpotwatchError(str(error)))  # type: ignore[arg-type]
+
+
+def _told(error: SpotwatchError | OSError) -> dict[str, str]:
+    if isinstance(error, SpotwatchError):
+        return {"what": error.what, "where": error.where, "remedy": error.remedy}
+    return {
+        "what": f"this machine's disk refuses the job's code: {error.strerror or error}",
+        "where": str(error.filename or ""),
+        "remedy": "free space, or remove what is in the way",
+    }
 
 
 def _taken_json(taken: Taken) -> dict[str, Any]:

@@ -478,3 +478,58 @@ def test_a_job_that_is_over_runs_again_when_it_is_registered_again() -> None:
     play.send(e.ReplicatorUp("j", None, None, None))
     assert play.view().life is Life.DONE
     assert of(a.Take, play.send(e.JobAdded("j", JobPolicy())))
+
+
+def test_a_machine_that_lacks_something_gives_the_lease_back_and_counts_no_crash() -> None:
+    """Blocked: released as preempted, looked at again with a growing pause, never given up."""
+    play = Play()
+    play.send(e.JobAdded("j", JobPolicy(max_crashes=1)))
+    play.send(e.ReplicatorUp("j", None, None, None))
+    for pause in (2, 4, 8, 16, 30, 30):
+        play.taken(crashes=0)
+        start = play.last(a.Start)
+        (release,) = of(a.Release, play.send(e.Blocked("j", start.no, "no /data", "mount it")))
+        assert (release.outcome, release.crashes) == (Outcome.PREEMPTED, 0)
+        assert not of(a.Take, play.released())
+        assert (play.view().life, play.view().blocked) == (Life.WAITING, "no /data")
+        assert play.view().remedy == "mount it"
+        passed = play.now - START
+        assert not of(a.Take, play.until(passed + pause - 0.1))
+        assert of(a.Take, play.until(passed + pause))
+    play.taken()
+    assert play.last(a.Start).cause == "first", "nothing of it ever ran"
+    play.started()
+    assert (play.view().life, play.view().blocked) == (Life.RUNNING, "")
+
+
+def test_the_crashes_of_another_machine_survive_a_blocked_one() -> None:
+    """The count in head stays as it was."""
+    play = Play()
+    play.send(e.JobAdded("j", JobPolicy()))
+    play.send(e.ReplicatorUp("j", None, None, None))
+    play.taken(crashes=2)
+    (release,) = of(a.Release, play.send(e.Blocked("j", play.last(a.Start).no, "no git", "")))
+    assert release.crashes == 2
+
+
+def test_a_blocked_job_whose_lease_is_lost_waits_without_a_release() -> None:
+    """There is nothing to give back."""
+    play = Play()
+    play.send(e.JobAdded("j", JobPolicy()))
+    play.send(e.ReplicatorUp("j", None, None, None))
+    play.taken()
+    play.send(e.LeaseLost("j", "generation 9 has it"))
+    assert not of(a.Release, play.send(e.Blocked("j", play.last(a.Start).no, "no git", "")))
+    assert play.view().life is Life.WAITING
+
+
+def test_a_stop_ends_a_blocked_job() -> None:
+    """A person who does not want to mend it can end it."""
+    play = Play()
+    play.send(e.JobAdded("j", JobPolicy()))
+    play.send(e.ReplicatorUp("j", None, None, None))
+    play.taken()
+    play.send(e.Blocked("j", play.last(a.Start).no, "no git", ""))
+    play.released()
+    play.send(e.StopRequested("j"))
+    assert (play.view().life, play.view().outcome) == (Life.DONE, Outcome.STOPPED)

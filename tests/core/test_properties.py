@@ -81,6 +81,8 @@ class HostileWorld(RuleBasedStateMachine):
                 self.send(taken if good else e.TakeFailed(job, no, "away"))
             case a.Release():
                 self.send(e.Released(job, no) if good else e.ReleaseFailed(job, no, "away"))
+            case a.Start() if not good and final:
+                self.send(e.Blocked(job, no, "no data", "mount it"))
             case a.Start():
                 self.send(e.Started(job, no) if good else e.StartFailed(job, no, "no such file"))
             case a.Upload():
@@ -165,7 +167,7 @@ class HostileWorld(RuleBasedStateMachine):
         """A completion of any action ever."""
         self.answer(data.draw(st.sampled_from(self.pending)), good=good)
 
-    @rule(job=jobs, no=st.integers(0, 520), which=st.integers(0, 5))
+    @rule(job=jobs, no=st.integers(0, 520), which=st.integers(0, 6))
     def invent(self, job: str, no: int, which: int) -> None:
         """A completion with a number of an earlier daemon, or of nobody."""
         made: list[e.Event] = [
@@ -175,6 +177,7 @@ class HostileWorld(RuleBasedStateMachine):
             e.UploadFailed(job, no, "?", True),
             e.CommitFailed(job, no, "?"),
             e.Started(job, no),
+            e.Blocked(job, no, "?", ""),
         ]
         self.send(made[which])
 

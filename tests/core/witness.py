@@ -21,6 +21,7 @@ ANSWERS: dict[type, type] = {
     e.ReleaseFailed: a.Release,
     e.Started: a.Start,
     e.StartFailed: a.Start,
+    e.Blocked: a.Start,
     e.Uploaded: a.Upload,
     e.UploadFailed: a.Upload,
     e.CommitFailed: a.Commit,
@@ -148,7 +149,9 @@ class Witness:
                 trace.newest.pop(a.Release)
             case e.JobExited():
                 self._exited(job, trace)
-            case e.StartFailed(no=no) if life is Life.STARTING and no == trace.newest[a.Start]:
+            case e.StartFailed(no=no) | e.Blocked(no=no) if (
+                life is Life.STARTING and no == trace.newest[a.Start]
+            ):
                 trace.alive = trace.fenced = False
             case e.Sealed():
                 trace.sealed.append(event.seal)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pwd import struct_passwd
 from typing import Any
 
 import pytest
@@ -33,9 +34,13 @@ class World:
 
     def machine(self, **settings: Any) -> Machine:
         """Switch on a fresh machine."""
+        return self.machine_of(None, **settings)
+
+    def machine_of(self, user: struct_passwd | None, **settings: Any) -> Machine:
+        """Switch on a fresh machine of ``user``; None: see Machine."""
         name = f"m{len(self.machines) + 1}"
         merged = {**SETTINGS, **settings}
-        made = Machine(name, self.root / name, self.store, settings=merged)
+        made = Machine(name, self.root / name, self.store, settings=merged, user=user)
         self.machines.append(made)
         return made.boot()
 

@@ -23,6 +23,7 @@ def test_it_is_saved_at_a_notice_and_goes_on_elsewhere(world: World) -> None:
     _start(world, first)
     world.reach(50)
     assert first.job("job")["processes"] == 1
+    world.until(lambda: first.job("job")["life"] == "running", "the lease is held")
     first.imds.announce("terminate", 15)
     world.until(lambda: first.job("job")["state"] == "interrupted", "it is settled")
     saved = world.committed()

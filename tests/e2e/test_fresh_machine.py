@@ -1,0 +1,270 @@
+"""A machine that has nothing but the image and the store: no checkout, another path and host."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spotwatchd.rehearsal.machine import Machine
+from tests.e2e.conftest import STUB, World
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "hf_n4iVe-cAnArY-51"
+HELPER = "import os, hashlib\nSUM = hashlib.sha256(os.environ['TOKEN'].encode()).hexdigest()\n"
+
+
+class Project:
+    """A directory with code on machine A, and what it needs besides."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.root = world.root / "home" / "project"
+        (self.root / "sub").mkdir(parents=True)
+        (self.root / "helper.py").write_text(HELPER)
+        # It imports its own module, so that it can run only where the whole project is.
+        text = STUB.read_text().replace("import json\n", "import json\nimport helper\n", 1)
+        text = text.replace(
+            "note(resumed=step,", "note(cwd=os.getcwd(), sum=helper.SUM, resumed=step,"
+        )
+        (self.root / "train.py").write_text(text)
+        self.git("init", "--quiet")
+        self.secret = world.root / "secret.env"
+        self.secret.write_text(f"# for the hub\nexport TOKEN='{CANARY}'\n")
+        self.secret.chmod(0o600)
+        self.data = world.root / "data"
+        self.data.mkdir()
+        self.python = world.root / "env" / "bin" / "python"
+        self.python.parent.mkdir(parents=True)
+        self.python.symlink_to(sys.executable)
+
+    def git(self, *words: str) -> None:
+        """Run git in it, as nobody in particular."""
+        identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+        command = ["git", "-c", "init.defaultBranch=main", *identity, *words]
+        subprocess.run(command, cwd=self.root, check=True, capture_output=True)
+
+    def run(self, machine: Machine, *options: str, steps: int = 100_000) -> str:
+        """``spotwatch run`` on ``machine``, in the project. Returns what it said."""
+        program = [str(self.python), str(self.root / "train.py")]
+        words = self.world.argv(steps=steps)[2:]
+        command = [sys.executable, "-m", "spotwatchd.cli.main", "run", "--name", "job"]
+        command += ["--checkpoint-dir", str(machine.disk / "job"), "--detach", *options]
+        done = subprocess.run(
+            [*command, "--", *program, *words],
+            cwd=self.root / "sub",
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "SPOTWATCH_SOCKET": machine.socket,
+                "XDG_CACHE_HOME": str(self.world.root / "cache"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def needs(self) -> list[str]:
+        """Options that name all that it needs."""
+        return ["--env-file", str(self.secret), "--data", str(self.data)]
+
+
+@pytest.fixture
+def project(world: World) -> Project:
+    return Project(world)
+
+
+def state(machine: Machine) -> dict[str, Any]:
+    """The job as the machine sees it."""
+    return machine.job("job") or {}
+
+
+def interrupted(world: World, machine: Machine) -> None:
+    """The machine is taken away after its job was saved."""
+    world.reach(20)
+    machine.imds.announce("terminate", 20)
+    world.until(lambda: state(machine)["state"] == "interrupted", "it is settled")
+    machine.destroy()
+
+
+def test_each_missing_piece_is_named_and_its_remedy_starts_the_job(
+    world: World, project: Project
+) -> None:
+    """Data, secrets, code, prepare, interpreter: blocked in turn, no crash, then it finishes."""
+    first = world.machine()
+    flag, cwd = world.root / "prepared", project.root
+    project.run(
+        first, "--code", "bundle", *project.needs(), "--prepare", f"test -e {flag}", steps=400
+    )
+    world.until(lambda: state(first)["state"] == "blocked", "the flag is not there yet")
+    flag.touch()
+    interrupted(world, first)
+    (bundle,) = (world.root / "store" / "job" / "code").iterdir()
+    hidden = bundle.rename(world.root / "hidden.tar.gz")
+    bundle.write_bytes(hidden.read_bytes()[:-1] + b"!")
+    for path in (project.data, project.root.parent, project.python.parent.parent):
+        shutil.rmtree(path)
+    project.secret.unlink()
+    flag.unlink()
+    shutil.rmtree(world.root / "cache")
+    second = world.machine()
+
+    def write_secret() -> None:
+        project.secret.write_text(f"TOKEN={CANARY}\n")
+        project.secret.chmod(0o644)
+
+    remedies: list[tuple[str, str, Callable[[], Any]]] = [
+        (f"data path {project.data} is not", "mount or copy", project.data.mkdir),
+        ("cannot be read: no such file", "chmod 600", write_secret),
+        ("is open to every user", "chmod 600", lambda: project.secret.chmod(0o600)),
+        ("the code is refused: it is not the bundle", "--code", bundle.unlink),
+        ("the code of the job is not in the store", "--code", lambda: hidden.rename(bundle)),
+        ("the prepare command ended with status 1", "prepare.log", flag.touch),
+        (f"{project.python} is not on this machine", "install", lambda: _link(project.python)),
+    ]
+    for what, remedy, mend in remedies:
+        world.until(lambda what=what: what in str(state(second).get("reason")), what)  # type: ignore[misc]
+        found = state(second)
+        assert found["state"] == "blocked"
+        assert remedy in found["remedy"]
+        mend()
+    world.until(lambda: state(second).get("state") == "finished", "it finishes")
+    assert world.head()["crashes"] == 0
+    assert world.computed_twice() == 0
+    began = [line for line in world.lines() if "cwd" in line]
+    assert len(began) == 2
+    assert began[1]["resumed"] > 0
+    assert began[0]["cwd"] == str(cwd / "sub")
+    assert began[1]["cwd"].startswith(str(second.root / "state" / "jobs" / "job" / "code"))
+    assert began[0]["sum"] == began[1]["sum"]
+
+
+def _link(python: Path) -> None:
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+
+
+def test_a_commit_is_fetched_and_a_dirty_tree_is_said(world: World, project: Project) -> None:
+    """--code git: the other machine runs the commit, without what was changed since."""
+    remote = world.root / "remote.git"
+    project.git("init", "--quiet", "--bare", str(remote))
+    project.git("add", ".")
+    project.git("commit", "--quiet", "-m", "one")
+    project.git("remote", "add", "origin", str(remote))
+    project.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+    (project.root / "sub" / "new.txt").write_text("not committed")
+    first = world.machine()
+    said = project.run(first, "--code", "git", *project.needs(), steps=300)
+    assert "1 change" in said
+    interrupted(world, first)
+    shutil.rmtree(project.root)
+    second = world.machine()
+    world.until(lambda: state(second).get("state") == "finished", "it finishes")
+    began = [line for line in world.lines() if "cwd" in line]
+    assert "/code/git-" in began[1]["cwd"]
+    assert not (Path(began[1]["cwd"]) / "new.txt").exists()
+
+
+def test_a_machine_that_has_it_takes_what_another_lacks(world: World, project: Project) -> None:
+    """The blocked machine gives the lease back; the job runs where the data is."""
+    first = world.machine()
+    project.run(first, "--code", "bundle", *project.needs(), steps=100_000)
+    world.until(world.committed, "a checkpoint")
+    project.data.rename(world.root / "elsewhere")
+    first.imds.announce("terminate", 20)
+    world.until(lambda: state(first)["state"] == "interrupted", "it is settled")
+    first.destroy()
+    second = world.machine()
+    world.until(lambda: state(second).get("state") == "blocked", "the second lacks the data")
+    # The same disk for all machines of this test: the third "has" it once it is back, and the
+    # second is held by a file of its own that stands in its way.
+    code = second.root / "state" / "jobs" / "job" / "code"
+    shutil.rmtree(code, ignore_errors=True)
+    code.write_text("in the way")
+    (world.root / "elsewhere").rename(project.data)
+    shutil.rmtree(project.root)
+    third = world.machine()
+    world.until(lambda: state(third).get("state") == "running", "the third takes it")
+    assert state(second)["state"] == "blocked"
+
+
+def test_a_user_who_is_not_allowed_is_shown_with_the_remedy(world: World, project: Project) -> None:
+    """Refused and reported in log and status; once the configuration names them, it runs."""
+    first = world.machine()
+    project.run(first, "--code", "bundle", *project.needs(), steps=300)
+    interrupted(world, first)
+    second = world.machine(allowed_users=["somebody-else"])
+    world.until(lambda: state(second).get("state") == "blocked", "it is refused")
+    found = state(second)
+    assert first.user.pw_name in found["reason"]
+    assert "allowed_users" in found["remedy"]
+    assert "job/spec.json: user" in second.log()
+    assert not second.processes("train.py")
+    second.destroy()
+    third = world.machine()
+    world.until(lambda: state(third).get("state") == "finished", "it finishes")
+
+
+@pytest.mark.root
+def test_a_job_goes_on_as_another_user(world: World, project: Project) -> None:
+    """allowed_users maps names: the store keeps the first one, files belong to the second."""
+    first = world.machine()
+    project.run(first, "--code", "bundle", *project.needs(), steps=300)
+    interrupted(world, first)
+    other = pwd.getpwuid(2)
+    second = world.machine_of(other, allowed_users=[f"{first.user.pw_name}:{other.pw_name}"])
+    world.until(lambda: state(second).get("state") == "finished", "it finishes")
+    assert state(second)["uid"] == other.pw_uid
+    (spec,) = sorted((world.root / "store" / "job").glob("spec.json.*"))[-1:]
+    assert json.loads(spec.read_bytes())["user"] == first.user.pw_name
+
+
+def test_a_secret_is_found_nowhere(world: World, project: Project) -> None:
+    """Not in the store, logs, journal, receipts or command lines; in the program's memory only."""
+    project.root.joinpath(".env").write_text(f"TOKEN={CANARY}\n")
+    first = world.machine()
+    said = project.run(first, "--code", "bundle", *project.needs(), steps=100_000)
+    assert ".env is not packed" in said
+    world.reach(20)
+    first.imds.announce("terminate", 20)
+    world.until(lambda: state(first)["state"] == "interrupted", "it is settled")
+    second = world.machine()
+    world.until(lambda: state(second).get("state") == "running", "it goes on")
+    world.reach(world.step() + 5)
+    commands = [
+        Path(f"/proc/{pid}/cmdline").read_bytes()
+        for machine in (first, second)
+        for pid in machine.all_processes()
+    ]
+    assert commands
+    assert not [command for command in commands if CANARY.encode() in command]
+    told = json.dumps([second.get("/v1/status"), second.get("/v1/receipts")])
+    assert CANARY not in told
+    project.root.joinpath(".env").unlink()
+    project.secret.unlink()
+    assert _files_with(world.root, CANARY.encode()) == []
+    holders = [pid for pid in second.all_processes() if _environment_has(pid, CANARY.encode())]
+    assert holders == second.processes("train.py")[-len(holders) :]
+    assert holders
+
+
+def _files_with(root: Path, wanted: bytes) -> list[Path]:
+    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [path for path in files if wanted in path.read_bytes()]
+
+
+def _environment_has(pid: int, wanted: bytes) -> bool:
+    try:
+        return wanted in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
