@@ -18,7 +18,8 @@ def adopt(kept: Kept, spec: Any, config: Config) -> None:
     """Take over what the store says is to be run; the checkpoint directory here stays.
 
     What comes from the store is held to trust.py, and runs as the job's user or not at all.
-    A spec that is the same but for its number and its run changes nothing else.
+    A spec that is the same but for its number and its run changes nothing else, and one that
+    was changed here since changes nothing.
 
     Args:
         kept: of the job; nothing of it is changed when the spec is refused.
@@ -30,6 +31,8 @@ def adopt(kept: Kept, spec: Any, config: Config) -> None:
     body = kept.body
     stored = {"name": body.name, "spec": spec}
     told = read(stored, kept.store)
+    if revision_of(spec) < kept.revision and told.run_id in (kept.run_id, kept.replaces):
+        return  # changed here, and not taken since: the store does not know it yet
     if body.argv is not None:
         changes = differences(spec_of(body, ""), spec_of(told, ""))
         if changes:

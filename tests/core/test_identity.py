@@ -49,6 +49,41 @@ def test_values_of_variables_are_not_said() -> None:
     assert differences(old, new) == ["the variable LR"]
 
 
+GIT = {"kind": "git", "url": "https://h/r", "commit": "a" * 40, "root": "/home/a"}
+BUNDLE = {"kind": "bundle", "sha256": "b" * 64, "size": "9", "unpacked": "9", "entries": "1"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"code": GIT}, {"code": {**GIT, "root": "/srv", "url": "ssh://git@h/r"}}, []),
+        (
+            {"code": GIT},
+            {"code": {**GIT, "commit": "c" * 40}},
+            ["code git aaaaaaaaaaaa -> git cccccccccccc"],
+        ),
+        ({}, {"code": BUNDLE}, ["code none -> bundle bbbbbbbbbbbb"]),
+        ({"code": BUNDLE}, {"code": GIT}, ["code bundle bbbbbbbbbbbb -> git aaaaaaaaaaaa"]),
+        ({"code": 7}, {"code": None}, []),
+        ({"python": {"version": "3.11"}}, {"python": {"version": "3.12"}}, []),
+        ({"env_command": "vault"}, {"env_command": "sops"}, ["the env_command"]),
+        ({}, {"prepare": "pip install x"}, ["the prepare"]),
+        ({"env_file": "/s/a"}, {"env_file": "/s/b"}, ["env_file /s/a -> /s/b"]),
+        ({"cwd": "/a", "env_file": "/a/.e"}, {"cwd": "/b", "env_file": "/b/.e"}, []),
+        ({"cwd": "/", "env_file": "/e"}, {"cwd": "/b", "env_file": "/e"}, []),
+        ({"data": ["/x", "/y"]}, {"data": ["/y", "/x"]}, []),
+        ({"data": ["/x"]}, {"data": []}, ["data /x -> nothing"]),
+        ({"data": None, "env": ["no"]}, {"data": 7}, ["data nothing -> 7"]),
+    ],
+)
+def test_what_a_job_needs_is_part_of_it(
+    old: dict[str, Any], new: dict[str, Any], said: list[str]
+) -> None:
+    """A digest, a commit, a path or a command is; facts of the machine that made it are not."""
+    argv = {"argv": ["p"]}
+    assert differences({**argv, **old}, {**argv, **new}) == said
+
+
 def test_a_newer_spec_is_followed_where_it_may_be() -> None:
     """A machine that was off runs what the store says, with its own directories, or nothing."""
     stored = spec("p", "--lr", "0.2", revision=2)

@@ -198,6 +198,34 @@ def test_a_machine_that_has_it_takes_what_another_lacks(world: World, project: P
     assert state(second)["state"] == "blocked"
 
 
+def test_changed_code_is_run_by_the_machine_that_has_the_old(
+    world: World, project: Project
+) -> None:
+    """--continue with other code on B: A, where its directory still is as it was, runs the new."""
+
+    def stop(machine: Machine) -> None:
+        world.until(lambda: state(machine)["state"] == "running", "it runs")
+        world.reach(world.committed() + 10)
+        machine.post("/v1/control", {"name": "job", "do": "stop"})
+        world.until(lambda: state(machine)["state"] == "stopped", "it is stopped")
+
+    first, second = world.machine(), world.machine()
+    project.run(first, "--code", "bundle", *project.needs())
+    stop(first)
+    helper = project.root / "helper.py"
+    helper.write_text(f"{HELPER}SUM += ' changed'\n")
+    project.run(second, "--continue", "--code", "bundle", *project.needs())
+    stop(second)
+    helper.write_text(HELPER)
+    first.post("/v1/control", {"name": "job", "do": "start"})
+    stop(first)
+    began = [line for line in world.lines() if "cwd" in line]
+    assert [line["sum"].endswith(" changed") for line in began] == [False, True, True]
+    assert began[0]["cwd"] == began[1]["cwd"] == str(project.root / "sub")
+    assert began[2]["cwd"].startswith(str(first.root / "state" / "jobs" / "job" / "code"))
+    assert began[2]["resumed"] > began[1]["resumed"] > 0
+
+
 def test_a_user_who_is_not_allowed_is_shown_with_the_remedy(world: World, project: Project) -> None:
     """Refused and reported in log and status; once the configuration names them, it runs."""
     first = world.machine()

@@ -52,7 +52,7 @@ def test_an_honest_spec_is_admitted() -> None:
     assert (user.pw_uid, body.name, body.store) == (1000, "job", "s3://b/p")
     assert body.checkpoint_dir == "/ckpt/job"
     assert (body.argv, body.code) == (SPEC["argv"], SPEC["code"])
-    assert body.bundle is None
+    assert (body.bundle, offered({**SPEC, "change": "new"})[1].change) == (None, None)
 
 
 def test_a_user_may_have_another_name_here() -> None:

@@ -101,6 +101,32 @@ def test_a_machine_that_was_off_follows_the_changed_spec(
     assert head_of(directory.backend).generation == 3
 
 
+def test_a_machine_is_made_ready_for_the_spec_that_was_agreed_on(
+    directory: Store, machines: MakeMachine
+) -> None:
+    """Not for the one it was started with; also when it is killed after the take."""
+
+    def spec(revision: int, rate: str) -> dict[str, Any]:
+        changed = another_spec("run-1", revision, rate)
+        return {**changed, "argv": ["/bin/true", "--lr", rate], "cwd": "/"}
+
+    first = machines(directory, "a", spec=spec(1, "0.1"))
+    second = machines(directory, "b", spec=spec(2, "0.2"))
+    for machine in (first, second):
+        machine.start()
+        machine.take()
+        machine.release()
+    first.take()
+    asked: dict[str, Any] = {"env": {}, "here": True}
+    assert first.daemon.ask("prepare", "prepared", **asked)["argv"][2] == "0.2"
+    first.kill()
+    first.start()
+    assert first.daemon.ask("prepare", "prepared", **asked)["argv"][2] == "0.2"
+    taken = first.take()
+    assert taken["spec"]["argv"][2] == "0.2"
+    assert taken["generation"] == 3, "the tenure went on"
+
+
 def test_the_end_of_the_output_is_kept(store: Store, machines: MakeMachine) -> None:
     """At the release of each attempt; a long one from a whole line on."""
     a = machines(store, "a")
