@@ -29,7 +29,7 @@ from benchmarks.support.peers import S5cmd, Server
 from benchmarks.support.rows import Pair, Row, cheaper, faster, parser_of, say
 from benchmarks.support.shapes import MIB, scratch
 from benchmarks.support.sink import Sink
-from spotwatchd.wire.seal import sealed_name
+from spotwatchd.wire.seal import TEMPORARY_PREFIX, sealed_name
 
 GOAL = 1.1
 DISK = 125e6
@@ -90,7 +90,7 @@ class Bench:
 
     def _while_it_grows(self) -> float:
         self._step += 1
-        folder = self._mover.checkpoints / f".saving-{self._step}-bench"
+        folder = self._mover.checkpoints / temporary_name(self._step)
         self._writer.ready()
         began = time.monotonic()
         self._writer.write(folder)
@@ -111,6 +111,11 @@ class Bench:
 
     def _forget(self) -> None:
         shutil.rmtree(self._mover.checkpoints / sealed_name(self._step))
+
+
+def temporary_name(step: int) -> str:
+    """What a checkpoint is called while it is written: the name that the client gives it."""
+    return f"{TEMPORARY_PREFIX}{sealed_name(step)}-bench"
 
 
 def torch_speed(mib: int) -> float:
