@@ -33,7 +33,7 @@ from spotwatchd.store.swap import boottime
 
 # How often the directory is looked at: a listing of a few names when nothing is written.
 IDLE, WRITING, URGENT = 0.5, 0.1, 0.05
-THREADS = 4
+THREADS = 8
 _IN_BACKGROUND = 1
 _TELL_EVERY = 0.5
 # The upload command follows the seal at once, or after the one that is under way.
