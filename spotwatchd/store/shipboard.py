@@ -196,6 +196,7 @@ class Board:
         self._again: deque[Task] = deque()
         self._out: set[Task] = set()
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
+        self._moved = 0
 
     def _tasks(self, loads: Sequence[Load]) -> Iterator[Task]:
         for load in loads:
@@ -271,10 +272,16 @@ class Board:
             load.left -= 1
             if task.moved:  # else it was there already
                 self._took.append(time.monotonic() - task.began)
+                self._moved += load.size_of(task.number)
             if isinstance(part, Part):
                 load.parts[part.number] = part
             else:
                 load.shipped = part
+
+    def moved(self) -> int:
+        """Bytes given to the network so far, those sent in vain left out."""
+        with self._ready:
+            return self._moved + sum(task.moved for task in self._out if not task.done)
 
     def leave(self, task: Task) -> bool:
         """A worker is through with it. Returns whether this worker shall finish the file.
