@@ -13,9 +13,7 @@ from spotwatchd.store.growth import Growth, IdleShare, Stay, Workers
 MB = 1e6
 
 
-def counts(
-    rates: Callable[[int], float], idle: float, looks: int = 12, most: int = 16
-) -> list[int]:
+def counts(rates: Callable[[int], float], idle: float, most: int = 16) -> list[int]:
     """Look once a second at a store that carries ``rates(count)`` MB/s."""
     growth = Growth(4, most, lambda: idle)
     seen, moved = [], 0.0
