@@ -14,7 +14,8 @@ from spotwatchd.core.manifest import Manifest, StoredFile
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import StoreError
 from spotwatchd.store.base import Backend
-from spotwatchd.store.checkpoints import THREADS, Cargo, LocalFile, survey, upload
+from spotwatchd.store.checkpoints import Cargo, LocalFile, survey, upload
+from spotwatchd.store.growth import MOST
 from spotwatchd.store.layout import file_key
 from spotwatchd.store.meter import Meter
 from spotwatchd.store.numbers import Numbers
@@ -36,7 +37,7 @@ class Bringing:
 
     Attributes:
         claim: where head starts come from.
-        threads: how many parts go at once.
+        threads: how many parts go at once at most.
     """
 
     def __init__(self, backend: Backend, job: str, directory: Path, numbers: Numbers) -> None:
@@ -46,7 +47,7 @@ class Bringing:
         self._numbers = numbers
         self._unchanged = Unchanged(backend, job)
         self.claim: Claim = lambda _seal, _files, _check: None
-        self.threads: Callable[[], int] = lambda: THREADS
+        self.threads: Callable[[], int] = lambda: MOST
 
     def bring(
         self, tenure: Tenure, seal: Seal, head: Head | None, limits: Patience, meter: Meter

@@ -16,13 +16,11 @@ from spotwatchd.core.ids import CheckpointId
 from spotwatchd.core.manifest import Manifest, StoredFile, is_inside
 from spotwatchd.errors import Conflict, Damaged, StoreUnavailable
 from spotwatchd.store.base import Backend
+from spotwatchd.store.growth import MOST
 from spotwatchd.store.layout import file_key, manifest_key
 from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.patience import Patience
 from spotwatchd.store.shipping import HeadStart, Outgoing, ship
-
-# Parts sent at once when nothing else matters.
-THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Cargo:
 
 
 def upload(
-    backend: Backend, cargo: Cargo, limits: Patience, threads: int = THREADS
+    backend: Backend, cargo: Cargo, limits: Patience, most: int = MOST
 ) -> tuple[StoredFile, ...]:
     """Bring the files to the store; returns them with checksums, each verified by the store.
 
@@ -110,7 +108,7 @@ def upload(
         )
         for file in cargo.files
     ]
-    shipped = ship(backend, outgoing, limits, threads, trouble=limits.trouble)
+    shipped = ship(backend, outgoing, limits, most, trouble=limits.trouble)
     _check_unchanged(cargo.files)
     return tuple(StoredFile(one.name, one.size, one.crc64nvme) for one in shipped)
 

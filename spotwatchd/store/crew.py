@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
+from spotwatchd.store.growth import Stay, Workers
+
 T = TypeVar("T")
 
 
@@ -17,12 +19,22 @@ class Crew(Generic[T]):
     """Does ``do`` for each item; the first failure ends it all and is raised.
 
     Items are taken from the iterable one at a time, so it may be long.
+
+    Args:
+        start, most: how many threads at first, and at most.
+        moved: bytes so far, any thread: more threads are tried while they help.
     """
 
-    def __init__(self, do: Callable[[T], None], threads: int) -> None:
+    def __init__(
+        self,
+        do: Callable[[T], None],
+        start: int,
+        most: int = 0,
+        moved: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.stop = threading.Event()
         self._do = do
-        self._threads = threads
+        self.start, self._most, self._moved = start, most or start, moved
         self._lock = threading.Lock()
         self._error: BaseException | None = None
 
@@ -34,23 +46,21 @@ class Crew(Generic[T]):
     def run(self, items: Iterable[T]) -> None:
         """Returns when all is done. Raises what ``do`` raised first."""
         source = iter(items)
-        made = [threading.Thread(target=self._work, args=(source,)) for _ in range(self._threads)]
-        for thread in made:
-            thread.start()
+        workers = Workers(
+            lambda stay: self._work(source, stay), self.start, self._most, self._moved
+        )
         try:
-            for thread in made:
-                thread.join()
+            workers.run()
         finally:
             # An interrupt from the keyboard: whoever cleans up must be alone.
             self.stop.set()
-            for thread in made:
-                thread.join()
+            workers.join()
         if self._error is not None:
             raise self._error
 
-    def _work(self, source: Iterable[T]) -> None:
+    def _work(self, source: Iterable[T], stay: Stay) -> None:
         nothing: list[T] = []
-        while not self.stop.is_set():
+        while stay() and not self.stop.is_set():
             try:
                 with self._lock:
                     item = next(iter(source), nothing)

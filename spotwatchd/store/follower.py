@@ -27,13 +27,13 @@ from spotwatchd.store.early import SMALLEST, EarlyCheckpoint, EarlyFile, send
 from spotwatchd.store.job_file import JobFile
 from spotwatchd.store.numbers import Numbers
 from spotwatchd.store.pace import Pace
-from spotwatchd.store.patience import Patience
+from spotwatchd.store.patience import Cancelled, Patience
 from spotwatchd.store.shipping import HeadStart
 from spotwatchd.store.swap import boottime
 
 # How often the directory is looked at: a listing of a few names when nothing is written.
 IDLE, WRITING, URGENT = 0.5, 0.1, 0.05
-THREADS = 4
+THREADS = 8
 _IN_BACKGROUND = 1
 _TELL_EVERY = 0.5
 # The upload command follows the seal at once, or after the one that is under way.
@@ -245,7 +245,7 @@ class Follower:
     def _send(self, known: EarlyCheckpoint, file: EarlyFile, number: int, size: int) -> None:
         def still() -> None:
             if known.closed and boottime() - known.seen_at > _HANDOVER_SECONDS:
-                raise Damaged("nobody waits for it")
+                raise Cancelled("nobody waits for it")
 
         limits = Patience(
             boottime() + _PART_SECONDS, self._over, still=still, flow=self._pace.spend
@@ -256,7 +256,7 @@ class Follower:
                 file.upload = self.backend.begin(file.key, limits)
             part = send(self.backend, file, number, size, limits)
         except (SpotwatchError, OSError) as error:
-            if not isinstance(error, Damaged):
+            if not isinstance(error, Damaged | Cancelled):
                 self._note(f"cannot send early: {error}")
             file.rests_until = boottime() + _REST
         with self._lock:

@@ -61,7 +61,7 @@ class Partial:
     def __init__(self, directory: Path, manifest: Manifest, boot_id: str) -> None:
         """Go on with what is there, or begin. Raises OSError."""
         self._boot_id = boot_id
-        self._of = to_hex16(crc64nvme(manifest.encode()))
+        self._of = _sum_of(manifest)
         self.root = place_of(directory, manifest.id)
         if not self._open():
             # Somebody else is at it, in another process: each does it alone.
@@ -158,13 +158,9 @@ class Partial:
         whether there is room for everything.
         """
         path = self.files / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        if number not in self._begun:
-            # A name without a past. What has it may be a link to a sealed checkpoint's file.
-            path.unlink(missing_ok=True)
-            flags |= os.O_EXCL
-        descriptor = os.open(path, flags, 0o666)
+        if "/" in entry.path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _opened(path) if number in self._begun else _made(path)
         os.ftruncate(descriptor, entry.size)
         return descriptor
 
@@ -187,6 +183,25 @@ class Partial:
     def remove(self) -> None:
         """Delete it."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _sum_of(manifest: Manifest) -> str:
+    """Tells manifests apart. Their own text is long, and was parsed before."""
+    files = (f"{file.path}\0{file.size}\0{file.crc64nvme}" for file in manifest.files)
+    return to_hex16(crc64nvme("\n".join((str(manifest.id), *files)).encode()))
+
+
+def _opened(path: Path, flags: int = 0) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o666)
+
+
+def _made(path: Path) -> int:
+    """A name without a past. What has it may be a link to a sealed checkpoint's file."""
+    try:
+        return _opened(path, os.O_EXCL)
+    except FileExistsError:
+        path.unlink()
+        return _opened(path, os.O_EXCL)
 
 
 def _note(

@@ -23,10 +23,10 @@ from typing import Any
 
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
 from spotwatchd.store.base import Backend
-from spotwatchd.store.checkpoints import THREADS
 from spotwatchd.store.commands import parse_command
 from spotwatchd.store.custody import Custody
 from spotwatchd.store.follower import Follower
+from spotwatchd.store.growth import MOST
 from spotwatchd.store.heads import read_head
 from spotwatchd.store.job_file import JobFile, read_job_file
 from spotwatchd.store.local_journal import seal_json
@@ -205,7 +205,7 @@ class Replicator:
             warm(self.custody.backend, Patience(boottime() + _WARM_SECONDS))
 
     def _threads(self) -> int:
-        return THREADS if self._urgent else _THREADS_IN_BACKGROUND
+        return MOST if self._urgent else _THREADS_IN_BACKGROUND
 
     # ------------------------------------------------------------------ threads
 

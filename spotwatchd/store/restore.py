@@ -26,7 +26,8 @@ from spotwatchd.errors import Damaged, JobError, StoreDenied
 from spotwatchd.store import files, partial, reuse, unsynced
 from spotwatchd.store.base import Backend, Limits
 from spotwatchd.store.checkpoints import survey
-from spotwatchd.store.fetching import THREADS, Fetching, Wanted
+from spotwatchd.store.fetching import Fetching, Wanted
+from spotwatchd.store.growth import MOST
 from spotwatchd.store.layout import file_key
 from spotwatchd.store.listing import read_manifest
 from spotwatchd.store.oserrors import is_full
@@ -78,7 +79,7 @@ class How:
 
     Attributes:
         limits: of the whole of it.
-        threads: ranges fetched at once.
+        threads: ranges fetched at once at most.
         boot_id: see partial.this_boot.
         problem: given, the checkpoint gets its name before it is on disk, and an error of that
             goes there (unsynced.py); None: it is on disk when ``restore`` returns.
@@ -87,7 +88,7 @@ class How:
     """
 
     limits: Limits = field(default_factory=Patience)
-    threads: int = THREADS
+    threads: int = MOST
     boot_id: str = field(default_factory=partial.this_boot)
     problem: unsynced.Problem | None = None
     others: Mapping[str, CheckpointId] = field(default_factory=dict)

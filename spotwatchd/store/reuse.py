@@ -71,7 +71,7 @@ def link_matching(
 
     For a ``root`` that is about to be deleted. What cannot be linked is left out.
     """
-    found = matching(root, entries, check)
+    found = matching(root, entries, check) if root.is_dir() else set()
     return {path for path in found if _placed(_link, root / path, target / path)}
 
 

@@ -7,6 +7,7 @@ What may be repeated is repeated by this package, within the caller's time.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import re
 import ssl
@@ -26,7 +27,7 @@ import urllib3.exceptions
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
-from botocore.utils import get_environ_proxies
+from botocore.utils import get_environ_proxies, parse_timestamp
 
 from spotwatchd.errors import StoreDenied, StoreError
 from spotwatchd.store.options import StoreOptions
@@ -212,7 +213,17 @@ def _session() -> botocore.session.Session:
     # single try of one second, and a hiccup there would look like missing credentials.
     session.set_config_variable("metadata_service_num_attempts", 3)
     session.set_config_variable("metadata_service_timeout", 2)
+    parsers = session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
     return session
+
+
+def _timestamp(value: Any) -> dt.datetime:
+    """The library's own way takes a tenth of a millisecond: long listings pay it per object."""
+    try:
+        return dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return parse_timestamp(value)
 
 
 def _region(session: botocore.session.Session, options: StoreOptions) -> str:

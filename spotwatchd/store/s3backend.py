@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from spotwatchd.errors import Conflict, Damaged, StoreDenied, StoreError, StoreUnavailable
 from spotwatchd.store.base import Document, Limits, ObjectInfo, Part, Piece
 from spotwatchd.store.checksum import CHUNK, crc64nvme, from_base64, to_base64
+from spotwatchd.store.growth import MOST
 from spotwatchd.store.keys import (
     RESERVED_PREFIX,
     as_folder,
@@ -39,7 +40,7 @@ _UNDERWAY = Underway()
 # parts after its seal. In two noisy rounds 32 and 64 MiB
 # were no clear gain.
 PART_SIZE = 16 << 20
-_SPARE = 8  # idle connections kept beyond one per thread
+_SPARE = 4  # idle connections kept beyond one for each part that may be on its way
 _BATCH = 1000  # S3's limit of keys in one DeleteObjects
 
 
@@ -63,7 +64,7 @@ class S3Backend:
             if self._made is None:
                 site, options = self._call.site(), self._options
                 timeouts = Timeouts(options.connect_timeout, options.read_timeout)
-                most = options.threads + _SPARE
+                most = max(options.threads, MOST) + _SPARE
                 self._made = Wire(self._call, site, timeouts, most) if site else Library(self._call)
             return self._made
 

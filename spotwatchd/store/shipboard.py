@@ -6,6 +6,7 @@ what is on its way, and few files are open at once. No backend is known here.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import threading
@@ -166,6 +167,19 @@ def _is_late(task: Task, now: float, typical: float) -> bool:
     return elapsed * (size - task.moved) > typical * task.moved
 
 
+def _by_turns(load: Load) -> Iterator[int]:
+    """Parts to be sent and parts that need only be summed, one of each in turn.
+
+    Sending waits for the link and summing for a core: neither should wait for the other.
+    """
+    start = load.file.head_start
+    there = start.parts if start is not None else {}
+    send = (number for number in range(1, load.count + 1) if number not in there)
+    known = (number for number in range(1, load.count + 1) if number in there)
+    for pair in itertools.zip_longest(send, known):
+        yield from (number for number in pair if number is not None)
+
+
 class Ended(Exception):
     """Another worker has failed, or has sent this part first."""
 
@@ -182,11 +196,12 @@ class Board:
         self._again: deque[Task] = deque()
         self._out: set[Task] = set()
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
+        self._moved = 0
 
     def _tasks(self, loads: Sequence[Load]) -> Iterator[Task]:
         for load in loads:
             load.left = load.count
-            for number in range(1, load.count + 1):
+            for number in _by_turns(load):
                 yield Task(load, number, load.turn)
 
     def fail(self, error: BaseException) -> None:
@@ -257,10 +272,16 @@ class Board:
             load.left -= 1
             if task.moved:  # else it was there already
                 self._took.append(time.monotonic() - task.began)
+                self._moved += load.size_of(task.number)
             if isinstance(part, Part):
                 load.parts[part.number] = part
             else:
                 load.shipped = part
+
+    def moved(self) -> int:
+        """Bytes given to the network so far, those sent in vain left out."""
+        with self._ready:
+            return self._moved + sum(task.moved for task in self._out if not task.done)
 
     def leave(self, task: Task) -> bool:
         """A worker is through with it. Returns whether this worker shall finish the file.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
@@ -16,6 +15,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from spotwatchd.errors import StoreError, StoreUnavailable
 from spotwatchd.store.base import Backend, Limits, Part, UploadGone
 from spotwatchd.store.checksum import crc64nvme_of_range, joined
+from spotwatchd.store.growth import MOST, Stay, Workers
 from spotwatchd.store.patience import cut
 from spotwatchd.store.shipboard import (
     Board,
@@ -37,6 +37,9 @@ MIB = 1 << 20
 # The same threshold as the AWS tools.
 SINGLE = 8 * MIB
 MOST_PARTS = 10_000  # S3's limit
+# Measured where the store is never the limit: one more is no gain, and for small files, where
+# Python is the limit, a loss.
+START, START_SMALL = 4, 2
 # S3 asks for exponential back-off after 503 SlowDown. The first pause is a few round trips;
 # the longest bounds how late a store that is back gets noticed.
 FIRST_PAUSE = 0.1
@@ -70,7 +73,7 @@ def ship(
     backend: Backend,
     files: Sequence[Outgoing],
     limits: Limits,
-    threads: int = 4,
+    most: int = MOST,
     trouble: Trouble = lambda _: None,
 ) -> list[Shipped]:
     """Bring the files to the store; returns when it has verified all of them.
@@ -79,7 +82,7 @@ def ship(
         backend: where to.
         files: under unique keys. Their order is kept in the answer.
         limits: how long and how fast; asked from several threads.
-        threads: parts sent at once.
+        most: parts sent at once at most.
         trouble: told of each failure that is tried again (any thread).
 
     Raises:
@@ -90,19 +93,17 @@ def ship(
     loads = [_load(backend, file) for file in files]
     board = Board(loads)
     work = _Work(backend, board, limits, trouble)
-    count = min(threads, sum(load.count for load in loads))
-    workers = [
-        threading.Thread(target=work.run, name=f"ship-{number}", daemon=True)
-        for number in range(count)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    most = min(most, sum(load.count for load in loads))
+    if most:
+        Workers(work.run, min(most, _start(loads)), most, board.moved).run()
     if board.failure is not None:
         _clean_up(backend, loads)
         raise board.failure
     return [load.shipped for load in loads if load.shipped is not None]
+
+
+def _start(loads: Sequence[Load]) -> int:
+    return START if any(load.part_size for load in loads) else START_SMALL
 
 
 def _load(backend: Backend, file: Outgoing) -> Load:
@@ -143,10 +144,10 @@ class _Work:
         self._limits = limits
         self._trouble = trouble
 
-    def run(self) -> None:
+    def run(self, stay: Stay) -> None:
         """A thread's life. Never raises: the board knows the failure."""
         try:
-            while (task := self._board.take(self._limits)) is not None:
+            while stay() and (task := self._board.take(self._limits)) is not None:
                 self._do(task)
         except BaseException as error:  # noqa: BLE001 - ship() raises it
             self._board.fail(error)

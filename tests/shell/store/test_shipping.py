@@ -16,6 +16,7 @@ import pytest
 from spotwatchd.errors import Damaged, StoreDenied, StoreUnavailable
 from spotwatchd.store.base import Backend, Piece, UploadGone
 from spotwatchd.store.checksum import crc64nvme, crc64nvme_of_chunks
+from spotwatchd.store.growth import MOST
 from spotwatchd.store.open import open_backend
 from spotwatchd.store.options import StoreOptions
 from spotwatchd.store.patience import Cancelled, Patience
@@ -105,7 +106,7 @@ def test_many_small_files(store: Backend, files: Files) -> None:
     going = [files.make(f"rank-{number}.pt", 1000 + number) for number in range(200)]
     before = psutil.Process().num_fds()
     shipped = ship(store, going, limits())
-    assert psutil.Process().num_fds() <= before + StoreOptions().threads + 4
+    assert psutil.Process().num_fds() <= before + 2 * MOST + 4
     assert_stored(store, going, shipped)
 
 
