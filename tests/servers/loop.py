@@ -25,6 +25,7 @@ class LoopThread:
     def close(self) -> None:
         """Wait for what still runs, then end."""
         self.run(_others_done())
+        self.run(_connections_gone())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
         self._loop.close()
@@ -39,4 +40,13 @@ async def _others_done() -> None:
         if left <= 0:
             return
         await asyncio.wait(others, timeout=left)
+        await asyncio.sleep(0)
+
+
+async def _connections_gone() -> None:
+    """What a client has not read keeps a connection open, and a loop that ends forgets it."""
+    transports = getattr(asyncio.get_running_loop(), "_transports", {})
+    for transport in list(transports.values()):
+        transport.abort()
+    for _ in range(3):  # their last callbacks
         await asyncio.sleep(0)

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Counter:
         if event in CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & WRITES):
             self.left -= 1
             if self.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                signal.pthread_kill(threading.get_ident(), signal.SIGKILL)
 
 
 COUNTER = Counter()

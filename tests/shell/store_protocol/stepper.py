@@ -43,7 +43,9 @@ class Stepper:
                     self._left -= 1
                     if self._left == 0:
                         sys.stderr.write(f"{self._signal.name} before {name}\n")
-                        os.kill(os.getpid(), self._signal)
+                        # To this very thread: sent to the process, another one may take it,
+                        # and this one goes on until that has happened.
+                        signal.pthread_kill(threading.get_ident(), self._signal)
             return call(*args, **kwargs)
 
         return watched
