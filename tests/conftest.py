@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # No deadline: two busy cores make one example slow, not wrong.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-# The suite is repeatable; HYPOTHESIS_PROFILE=long looks for new cases.
-settings.register_profile("ci", max_examples=100, derandomize=True, **_COMMON)  # type: ignore[arg-type]
+settings.register_profile("ci", max_examples=100, derandomize=False, **_COMMON)  # type: ignore[arg-type]
 settings.register_profile("long", max_examples=2000, derandomize=False, **_COMMON)  # type: ignore[arg-type]
 # Repeatable and short, for runs that are expected to fail (tests/core/test_planted_faults.py).
 settings.register_profile("planted-faults", max_examples=300, derandomize=True, **_COMMON)  # type: ignore[arg-type]
