@@ -181,8 +181,8 @@ class _Judge:
         ordered = tuple(self.items[key] for key in order)
         likely = Pipe(ordered, commit=self.commit)
         likely.run(self.rate, self.horizon, fair=fair)
-        done = frozenset(likely.done)
-        return Plan(ordered, done, fair, self.rate, self.horizon, self.commit, self.worth(order))
+        done, worth = frozenset(likely.done), self.worth(order, fair=fair)
+        return Plan(ordered, done, fair, self.rate, self.horizon, self.commit, worth)
 
     def candidates(self) -> list[list[Key]]:
         """For each scenario the best choice in it first, then the rest."""

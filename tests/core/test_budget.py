@@ -7,7 +7,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spotwatchd.core import budget
@@ -137,6 +137,8 @@ def test_the_best_set_is_found(items: list[Item], left: float) -> None:
 # -- the plan --------------------------------------------------------------------------------
 
 
+# Sharing alike saves both jobs; in order, the newer of j0 would keep j1 from it.
+@example(items=[item("j0", 50, 1, order=1), item("j0", 50, 1), item("j1", 1, 1)], left=1.0)
 @given(items=machines(), left=st.floats(1, 60))
 def test_a_plan_is_never_worse_than_an_order_of_the_jobs_or_sharing(
     items: list[Item], left: float

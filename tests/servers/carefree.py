@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from tests.servers.loop import LoopThread
+from tests.servers.loop import LoopServer
 
 
 @dataclass
-class Carefree:
+class Carefree(LoopServer):
     """Use as a context manager; ``endpoint`` is set inside.
 
     Attributes:
@@ -31,20 +29,6 @@ class Carefree:
     objects: dict[str, bytes] = field(default_factory=dict)
     endpoint: str = ""
 
-    def __enter__(self) -> Self:
-        self._loop = LoopThread()
-        self._loop.run(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.run(self._runner.cleanup())
-        self._loop.close()
-
     async def _start(self) -> None:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{bucket}", self._bucket)
@@ -54,6 +38,9 @@ class Carefree:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.endpoint = "http://{}:{}".format(*self._runner.addresses[0][:2])
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
 
     async def _bucket(self, request: web.Request) -> web.Response:
         if request.method == "POST":

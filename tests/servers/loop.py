@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -31,6 +32,32 @@ class LoopThread:
         self._loop.close()
 
 
+class LoopServer:
+    """A server in a loop of its own, which runs ``_start`` and ``_stop``; a context manager."""
+
+    async def _start(self) -> None:
+        """Listen."""
+        raise NotImplementedError
+
+    async def _stop(self) -> None:
+        """Listen no more, and have what is under way end."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._loop = LoopThread()
+        self._loop.run(self._start())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.run(self._stop())
+        self._loop.close()
+
+
 async def _others_done() -> None:
     """Those included that begin meanwhile: a connection may still wait to be accepted."""
     end = asyncio.get_running_loop().time() + 15
@@ -47,6 +74,8 @@ async def _connections_gone() -> None:
     """What a client has not read keeps a connection open, and a loop that ends forgets it."""
     transports = getattr(asyncio.get_running_loop(), "_transports", {})
     for transport in list(transports.values()):
-        transport.abort()
+        # What is closed may only not be forgotten yet; aborting it again is an error.
+        if transport.get_extra_info("socket").fileno() >= 0:
+            transport.abort()
     for _ in range(3):  # their last callbacks
         await asyncio.sleep(0)

@@ -16,10 +16,9 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
-from tests.servers.loop import LoopThread
+from tests.servers.loop import LoopServer
 
 Kind = Literal[
     "delay",  # answer correctly, `seconds` late
@@ -81,7 +80,7 @@ class Request:
     body: bytes = field(repr=False)
 
 
-class Proxy:
+class Proxy(LoopServer):
     """Forwards to a port of this machine. Use as a context manager.
 
     Attributes:
@@ -95,20 +94,6 @@ class Proxy:
         self._lock = threading.Lock()
         self.seen: list[tuple[str, str]] = []
         self._serving: set[asyncio.Task[None] | None] = set()
-
-    def __enter__(self) -> Self:
-        self._loop = LoopThread()
-        self._loop.run(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.run(self._stop())
-        self._loop.close()
 
     def add(self, fault: Fault) -> None:
         """From now on; the first that applies to a request wins."""

@@ -18,12 +18,10 @@ import struct
 import threading
 import time
 from collections import Counter
-from types import TracebackType
-from typing import Self
 
 from tests.servers.http1 import Answer, Head, exchange, read_head
 from tests.servers.lies import bodiless, error, refusal
-from tests.servers.loop import LoopThread
+from tests.servers.loop import LoopServer
 from tests.servers.weather import CALM, Spell, Target, Weather, classify
 
 _LIMIT = 1 << 20
@@ -34,7 +32,7 @@ class _HangUp(Exception):
     """Close this connection."""
 
 
-class StormProxy:
+class StormProxy(LoopServer):
     """Forwards to a port of this machine. Use as a context manager.
 
     Attributes:
@@ -61,21 +59,6 @@ class StormProxy:
 
     # ------------------------------------------------------------------ from any thread
 
-    def __enter__(self) -> Self:
-        self._loop = LoopThread()
-        self._loop.run(self._listen())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.run(self._stop())
-        self._loop.close()
-        self._holder.close()
-
     def begin(self, weather: Weather) -> None:
         """From now on."""
         with self._lock:
@@ -97,7 +80,7 @@ class StormProxy:
 
     # ------------------------------------------------------------------ the listener
 
-    async def _listen(self) -> None:
+    async def _start(self) -> None:
         self._server = await asyncio.start_server(
             self._serve, sock=_bound(self.port), limit=_LIMIT, backlog=100
         )
@@ -123,7 +106,7 @@ class StormProxy:
         try:
             await asyncio.sleep(end - self.age)
         finally:
-            await self._listen()
+            await self._start()
 
     async def _settle(self) -> None:
         for task in list(self._tasks):
@@ -136,6 +119,7 @@ class StormProxy:
     async def _stop(self) -> None:
         await self._settle()
         await self._go_away()
+        self._holder.close()
 
     # ------------------------------------------------------------------ one connection
 
