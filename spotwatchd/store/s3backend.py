@@ -75,10 +75,11 @@ class S3Backend:
         """
         self._carrier().warm(self._options.threads, limits)
 
-    def read_document(self, key: str) -> Document | None:
+    def read_document(self, key: str, *, once: bool = False) -> Document | None:
         """See base.Backend. The version's token is the ETag."""
+        full = self._full(check_document_key(key))
         try:
-            return _patiently(lambda: self._fetch(self._full(check_document_key(key))))
+            return self._fetch(full) if once else _patiently(lambda: self._fetch(full))
         except Absent:
             return None
 

@@ -112,6 +112,33 @@ def test_reads_are_repeated(proxy: Proxy, proxied: Backend) -> None:
     assert [o.key for o in proxied.objects("")] == ["job/a/x"]
 
 
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDenied", StoreDenied), ("ExpiredToken", StoreUnavailable)]
+)
+def test_why_a_head_was_refused_is_asked(
+    proxy: Proxy, proxied: Backend, code: str, error: type[Exception]
+) -> None:
+    """Its answer has no body to say so; that of a GET has."""
+    proxied.put_bytes("job/a/x", b"1")
+    proxy.add(Fault("answer", "HEAD", status=403, times=-1))
+    proxy.add(Fault("answer", "GET", status=403, code=code, times=-1))
+    with pytest.raises(error, match=f"GetObject answered 403 {code}"):
+        proxied.info("job/a/x")
+
+
+def test_a_head_that_was_refused_while_a_get_is_not_is_asked_again(
+    proxy: Proxy, proxied: Backend
+) -> None:
+    proxied.put_bytes("job/a/x", b"1")
+    proxy.add(Fault("answer", "HEAD", status=403))
+    found = proxied.info("job/a/x")
+    assert found is not None
+    assert found.size == 1
+    proxy.add(Fault("answer", "HEAD", status=403, times=-1))
+    with pytest.raises(StoreUnavailable, match="HeadObject answered 403"):
+        proxied.info("job/a/x")
+
+
 def test_a_document_whose_body_breaks_off_is_read_again(proxy: Proxy, proxied: Backend) -> None:
     proxied.write_document("job/head.json", b"x" * 100_000, None)
     proxy.add(Fault("cut", "GET"))
