@@ -159,7 +159,11 @@ class S3Backend:
         done, total, etag, tries = 0, 0, "", _TRIES
         while not etag or done < total:
             resume = {"Range": f"bytes={done}-", "IfMatch": etag} if done else {}
-            answer = _patiently(lambda: self._call("GetObject", key, **resume))  # noqa: B023 - called at once
+            try:
+                answer = _patiently(lambda: self._call("GetObject", key, **resume))  # noqa: B023 - called at once
+            except Damaged as error:
+                # There is nothing behind what came: an answer had promised more.
+                raise unavailable("an answer was longer than the object", error.where) from error
             etag, total = answer["ETag"], done + answer["ContentLength"]
             try:
                 for chunk in self._call.chunks(answer["Body"], key, CHUNK):

@@ -156,6 +156,17 @@ def test_a_download_that_breaks_off_goes_on_where_it_broke(
     assert proxy.count("GET") == 3
 
 
+def test_an_answer_that_promises_more_than_there_is_damages_nothing(
+    proxy: Proxy, proxied: Backend
+) -> None:
+    """All bytes came, and behind them is nothing: the promise was wrong, not the object."""
+    proxied.put_bytes("job/a/x", b"12345")
+    proxy.add(Fault("boast", "GET"))
+    with pytest.raises(StoreUnavailable, match="longer than the object"):
+        b"".join(proxied.read("job/a/x"))
+    assert b"".join(proxied.read("job/a/x")) == b"12345"
+
+
 def test_a_store_that_is_gone(proxy: Proxy, proxied: Backend) -> None:
     """Every call ends by itself with StoreUnavailable."""
     proxy.add(Fault("reset", times=-1))
