@@ -66,4 +66,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not sys.exit: now and then obstore's threads abort a Python that is being taken down.
+    os._exit(main())

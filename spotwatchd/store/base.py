@@ -97,8 +97,8 @@ class Backend(Protocol):
 
     url: str
 
-    def read_document(self, key: str) -> Document | None:
-        """The newest version, or None."""
+    def read_document(self, key: str, *, once: bool = False) -> Document | None:
+        """The newest version, or None. ``once``: a failure is not tried again inside."""
 
     def write_document(self, key: str, body: bytes, expected: str | None) -> str:
         """Write if the newest version is ``expected`` (None: if there is none).

@@ -35,7 +35,7 @@ class DirectoryBackend:
         self.root = root
         self.url = url
 
-    def read_document(self, key: str) -> Document | None:
+    def read_document(self, key: str, *, once: bool = False) -> Document | None:  # noqa: ARG002 - always
         """See base.Backend."""
         with self._doing("read", check_document_key(key)):
             return versions.read(self.root / key)

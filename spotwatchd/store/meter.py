@@ -19,14 +19,18 @@ class Meter:
     Args:
         pace: how fast they may leave.
         say: told (bytes that the store has, about; bytes in all).
+        every: seconds between two such words, and before the first.
 
     Attributes:
         sent: bytes that left this machine, those that left twice counted twice.
     """
 
-    def __init__(self, pace: Pace, say: Said = lambda _sent, _size: None) -> None:
+    def __init__(
+        self, pace: Pace, say: Said = lambda _sent, _size: None, every: float = _EVERY
+    ) -> None:
         self._pace = pace
         self._say = say
+        self._every = every
         self._lock = threading.Lock()
         self._there = 0
         self._size = 0
@@ -37,6 +41,9 @@ class Meter:
         """The upload begins: ``there`` of its ``size`` bytes need not be sent."""
         with self._lock:
             self._there, self._size, self.sent = there, size, 0
+            # The first bytes only fill the kernel's buffers: said at once they would look like
+            # a link many times faster than it is.
+            self._said_at = boottime()
 
     def spend(self, size: int, check: Callable[[], None]) -> None:
         """See patience.Patience: flow."""
@@ -44,7 +51,7 @@ class Meter:
         with self._lock:
             self.sent += size
             now = boottime()
-            due = self._size > 0 and now - self._said_at >= _EVERY
+            due = self._size > 0 and now - self._said_at >= self._every
             if due:
                 self._said_at = now
             told = min(self._size, self._there + self.sent)

@@ -16,7 +16,7 @@ Flow = Callable[[int, Callable[[], None]], None]
 
 # The first retry is quick because most failures are single ones; the longest pause bounds
 # how late a store that is back gets noticed.
-FIRST_PAUSE = 0.2
+FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 3.0
 # No pause takes more than this part of what is left until the deadline, or the last one would
 # take all of it. Never so short that the store is asked without pause.

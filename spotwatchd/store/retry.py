@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # S3 asks for exponential back-off after 503 SlowDown. The first pause is a few round
 # trips; the last is short against the two minutes of a notice.
-FIRST_PAUSE = 0.2
+FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
 # Jitter keeps a fleet that was slowed down together from coming back together.
 _JITTER = random.SystemRandom()

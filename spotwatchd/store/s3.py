@@ -63,6 +63,8 @@ _NO_ANSWER = (
 _ABOUT_BUCKET = {"DeleteObjects", "ListMultipartUploads", "ListObjectsV2"}
 # The clock may have to be mended, and then the credentials.
 _AMENDS = 3
+# Among them: expired credentials, a clock that is wrong.
+_UNEXPLAINED = {400, 403}
 # Whoever renews credentials outside needs time for it; asking more often helps nobody.
 _RENEW_EVERY = 2.0
 _PROBE_KEY = "spotwatch-where"
@@ -123,9 +125,15 @@ class Caller:
             except boto.ClientError as error:
                 refusal = self._answer(operation, key, error)
                 cause, date = error, _date_of(error)
-            if not self.amend(refusal.status, refusal.code, date, keys):
+            if operation == "HeadObject" and refusal.status in _UNEXPLAINED:
+                self._ask_why(key)
+            elif not self.amend(refusal.status, refusal.code, date, keys):
                 break
         raise meaning(refusal) from cause
+
+    def _ask_why(self, key: str) -> None:
+        """A refused HEAD has no body to say why; a GET has one. Mends or raises what it says."""
+        self("GetObject", key)["Body"].close()
 
     def keys(self) -> Keys:
         """See s3client.S3Caller."""

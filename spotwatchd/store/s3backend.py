@@ -75,10 +75,11 @@ class S3Backend:
         """
         self._carrier().warm(self._options.threads, limits)
 
-    def read_document(self, key: str) -> Document | None:
+    def read_document(self, key: str, *, once: bool = False) -> Document | None:
         """See base.Backend. The version's token is the ETag."""
+        full = self._full(check_document_key(key))
         try:
-            return _patiently(lambda: self._fetch(self._full(check_document_key(key))))
+            return self._fetch(full) if once else _patiently(lambda: self._fetch(full))
         except Absent:
             return None
 
@@ -158,7 +159,11 @@ class S3Backend:
         done, total, etag, tries = 0, 0, "", _TRIES
         while not etag or done < total:
             resume = {"Range": f"bytes={done}-", "IfMatch": etag} if done else {}
-            answer = _patiently(lambda: self._call("GetObject", key, **resume))  # noqa: B023 - called at once
+            try:
+                answer = _patiently(lambda: self._call("GetObject", key, **resume))  # noqa: B023 - called at once
+            except Damaged as error:
+                # There is nothing behind what came: an answer had promised more.
+                raise unavailable("an answer was longer than the object", error.where) from error
             etag, total = answer["ETag"], done + answer["ContentLength"]
             try:
                 for chunk in self._call.chunks(answer["Body"], key, CHUNK):

@@ -90,7 +90,7 @@ def meaning(answer: Answer) -> StoreError:
         return _damaged(answer)
     if answer.code in EXPIRED | _SKEWED:
         return _amended(answer)
-    if answer.code not in _FULL and _is_transient(answer):
+    if answer.code not in _FULL and (_is_transient(answer) or _is_unexplained(answer)):
         return unavailable(answer.what, answer.where)
     return _denied(answer, _remedy(answer))
 
@@ -112,6 +112,11 @@ def _is_transient(answer: Answer) -> bool:
     if answer.status in _FINAL_5XX:
         return False
     return answer.status >= 500 or answer.status in _TRANSIENT_STATUS or answer.code in _TRANSIENT
+
+
+def _is_unexplained(answer: Answer) -> bool:
+    """S3 gives a reason with each refusal: something on the way said this, or broke its words."""
+    return answer.status in {400, 403} and answer.code in {"", str(answer.status)}
 
 
 def unavailable(what: str, where: str) -> StoreUnavailable:

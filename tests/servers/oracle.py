@@ -11,15 +11,18 @@ import base64
 import hashlib
 import hmac
 import http.client
+import io
 import re
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from spotwatchd.store.checksum import crc64nvme
 
-AGAIN = 0.05
+AGAIN = 0.05  # seconds
 PART = 8 << 20
 
 
@@ -39,6 +42,29 @@ class Reply:
     def good(self) -> bool:
         """A success, body included."""
         return self.status in {200, 204} and b"<Error>" not in self.body
+
+
+class _Lines(io.BufferedReader):
+    """Remembers the last line."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+
+class _Whole(http.client.HTTPResponse):
+    """The library takes a connection that ends for the end of the headers; this does not."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp = self._lines = _Lines(self.fp.detach())
+
+    def begin(self) -> None:
+        super().begin()
+        if self._lines.last != b"\r\n":
+            raise http.client.IncompleteRead(self._lines.last)
 
 
 @dataclass(frozen=True)
@@ -121,6 +147,7 @@ class Oracle:
         )
         headers = self._signed(method, path, asked, body)
         connection = http.client.HTTPConnection(self._host, timeout=self._account.timeout)
+        connection.response_class = _Whole
         try:
             connection.request(method, f"{path}?{asked}" if asked else path, body, headers)
             answer = connection.getresponse()

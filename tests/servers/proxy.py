@@ -29,6 +29,7 @@ Kind = Literal[
     "lose",  # the server does it, and the answer is lost in a TCP reset
     "mute",  # the server does it, and the client waits for the answer in vain
     "cut",  # half of the server's answer, then a reset
+    "boast",  # the server's answer promises 100 bytes more than come
     "garble",  # one bit of the request's body flips on its way
 ]
 
@@ -175,7 +176,8 @@ class Proxy(LoopServer):
             await _send(writer, answer[: len(answer) // 2] if fault.kind == "cut" else b"")
             _reset(writer)
             return
-        await _send(writer, answer)
+        boasts = fault is not None and fault.kind == "boast"
+        await _send(writer, _boasting(answer) if boasts else answer)
 
     async def _until_gone(self, reader: asyncio.StreamReader) -> None:
         gone = asyncio.ensure_future(reader.read())
@@ -216,6 +218,12 @@ def _error(fault: Fault) -> bytes:
     body = f"<Error><Code>{fault.code}</Code><Message>on purpose</Message></Error>".encode()
     head = f"HTTP/1.1 {fault.status} Fault\r\nContent-Type: application/xml\r\n"
     return f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _boasting(answer: bytes) -> bytes:
+    said = re.search(rb"(?i)(\r\ncontent-length: *)(\d+)", answer)
+    assert said
+    return answer.replace(said[0], said[1] + b"%d" % (int(said[2]) + 100), 1)
 
 
 def _flipped(body: bytes) -> bytes:

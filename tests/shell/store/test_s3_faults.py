@@ -112,6 +112,33 @@ def test_reads_are_repeated(proxy: Proxy, proxied: Backend) -> None:
     assert [o.key for o in proxied.objects("")] == ["job/a/x"]
 
 
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDenied", StoreDenied), ("ExpiredToken", StoreUnavailable)]
+)
+def test_why_a_head_was_refused_is_asked(
+    proxy: Proxy, proxied: Backend, code: str, error: type[Exception]
+) -> None:
+    """Its answer has no body to say so; that of a GET has."""
+    proxied.put_bytes("job/a/x", b"1")
+    proxy.add(Fault("answer", "HEAD", status=403, times=-1))
+    proxy.add(Fault("answer", "GET", status=403, code=code, times=-1))
+    with pytest.raises(error, match=f"GetObject answered 403 {code}"):
+        proxied.info("job/a/x")
+
+
+def test_a_head_that_was_refused_while_a_get_is_not_is_asked_again(
+    proxy: Proxy, proxied: Backend
+) -> None:
+    proxied.put_bytes("job/a/x", b"1")
+    proxy.add(Fault("answer", "HEAD", status=403))
+    found = proxied.info("job/a/x")
+    assert found is not None
+    assert found.size == 1
+    proxy.add(Fault("answer", "HEAD", status=403, times=-1))
+    with pytest.raises(StoreUnavailable, match="HeadObject answered 403"):
+        proxied.info("job/a/x")
+
+
 def test_a_document_whose_body_breaks_off_is_read_again(proxy: Proxy, proxied: Backend) -> None:
     proxied.write_document("job/head.json", b"x" * 100_000, None)
     proxy.add(Fault("cut", "GET"))
@@ -127,6 +154,17 @@ def test_a_download_that_breaks_off_goes_on_where_it_broke(
     proxy.add(Fault("cut", "GET", times=2))
     assert crc64nvme_of_chunks(proxied.read("job/a/x")) == (file.size, file.crc)
     assert proxy.count("GET") == 3
+
+
+def test_an_answer_that_promises_more_than_there_is_damages_nothing(
+    proxy: Proxy, proxied: Backend
+) -> None:
+    """All bytes came, and behind them is nothing: the promise was wrong, not the object."""
+    proxied.put_bytes("job/a/x", b"12345")
+    proxy.add(Fault("boast", "GET"))
+    with pytest.raises(StoreUnavailable, match="longer than the object"):
+        b"".join(proxied.read("job/a/x"))
+    assert b"".join(proxied.read("job/a/x")) == b"12345"
 
 
 def test_a_store_that_is_gone(proxy: Proxy, proxied: Backend) -> None:

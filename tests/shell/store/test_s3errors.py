@@ -16,6 +16,8 @@ TABLE: list[tuple[int, str, type[StoreError], str]] = [
     (401, "Unauthorized", StoreDenied, "s3:PutObject"),
     (301, "PermanentRedirect", StoreDenied, "?region="),
     (400, "AuthorizationHeaderMalformed", StoreDenied, "?region="),
+    (403, "403", StoreUnavailable, "tried again"),
+    (400, "400", StoreUnavailable, "tried again"),
     (404, "NoSuchBucket", StoreDenied, "create the bucket acme"),
     (404, "NoSuchKey", Absent, ""),
     (404, "404", Absent, ""),

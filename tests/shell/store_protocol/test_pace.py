@@ -111,13 +111,21 @@ def test_a_wait_ends_when_it_is_cancelled() -> None:
 def test_the_meter_tells_what_is_there() -> None:
     """What was there before the upload counts; what is sent twice never makes it too much."""
     said: list[tuple[int, int]] = []
-    meter = Meter(Pace(), lambda sent, size: said.append((sent, size)))
+    meter = Meter(Pace(), lambda sent, size: said.append((sent, size)), every=0)
     meter.begin(40, 100)
     meter.spend(30, lambda: None)
-    meter._said_at = 0.0
     meter.spend(60, lambda: None)
     assert said == [(70, 100), (100, 100)]
     assert meter.sent == 90
+
+
+def test_the_first_bytes_of_an_upload_are_not_told_at_once() -> None:
+    """They go into buffers, faster than any link."""
+    said: list[tuple[int, int]] = []
+    meter = Meter(Pace(), lambda sent, size: said.append((sent, size)), every=3600)
+    meter.begin(0, 100)
+    meter.spend(30, lambda: None)
+    assert said == []
 
 
 @pytest.mark.parametrize("rate", [-1, "fast", True, float("inf")])
