@@ -87,6 +87,7 @@ def _parse(fields: Fields) -> JobFile:
         replaces=fields.text("replaces", ""),
         follow_spec=bool(fields.raw.get("follow_spec", True)),
         bundle=_absolute(fields, "bundle") if _has(fields, "bundle") else None,
+        prepare_seconds=float(fields.raw.get("prepare_seconds", PREPARE_SECONDS)),
     )
 
 
