@@ -125,6 +125,7 @@ def test_forged_jobs_are_reported_and_leave_no_trace(world: World) -> None:
     )
     world.until(lambda: _jobs(machine)["honest"]["state"] == "finished", "the honest one runs")
     shown, log = _jobs(machine), machine.log()
+    machine.power_off()  # what is on its disk stands still now
     assert {shown[name]["state"] for name in says} == {"blocked"}
     assert all(shown[name]["remedy"] for name in says)
     assert [name for name in says if says[name] not in log] == []

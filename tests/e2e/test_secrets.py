@@ -110,6 +110,8 @@ def test_a_secret_is_found_nowhere(world: World, project: Project) -> None:
     holders = [pid for pid in second.all_processes() if _holds(pid)]
     assert holders
     assert holders == second.processes("train.py")[-len(holders) :]
+    for machine in (first, second):
+        machine.power_off()
     project.root.joinpath(".env").unlink()
     project.secret.unlink()
     assert _files_with(world.root, CANARY.encode()) == []
@@ -125,7 +127,7 @@ sys.path.insert(0, sys.argv[2])
 from spotwatchd.wire.http import request
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 print(request(sys.argv[1], "GET", "/v1/status")["jobs"])
-print(request(sys.argv[1], "GET", "/v1/receipts"))
+print(request(sys.argv[1], "GET", "/v1/receipts"), flush=True)
 for name in ("cmdline", "environ"):
     for path in pathlib.Path("/proc").glob(f"[0-9]*/{name}"):
         try:
