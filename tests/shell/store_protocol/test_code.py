@@ -30,7 +30,7 @@ def spec(code: dict[str, str], revision: int) -> dict[str, Any]:
 def test_an_outdated_machine_brings_no_code(
     tmp_path: Path, directory: Store, machines: MakeMachine
 ) -> None:
-    """Changed on B while A was off: A finds the newer spec and leaves its own archive where it is."""
+    """Changed on B while A was off: A finds the newer spec, and its own archive stays there."""
     old, new = tmp_path / "old", tmp_path / "new"
     before, after = bundle(old, b"1"), bundle(new, b"2")
     b = machines(directory, "b", spec=spec(after, 2), bundle=str(new))
