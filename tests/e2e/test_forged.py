@@ -58,7 +58,7 @@ class Forger:
             "name": name,
             "run_id": f"run-{name}",
             "argv": ["/bin/sh", "-c", f"touch {self.ran}/{name}"],
-            "cwd": "/",
+            "cwd": "/usr",
             "user": self.user,
             "env": {"PATH": "/usr/bin:/bin"},
             "checkpoint_dir": "/nowhere",

@@ -389,7 +389,7 @@ def test_an_honest_job_goes_the_same_way_and_starts(
 ) -> None:
     """Or the thousand would prove nothing."""
     place = Place(tmp_path)
-    cwd = {"cwd": "/"} if "code" in changes else {}
+    cwd = {"cwd": "/usr"} if "code" in changes else {}
     assert one_of_them(place, Forged(changes={**changes, **cwd})) == "started"
 
 

@@ -18,7 +18,7 @@ from spotwatchd import logs
 from spotwatchd.config import Config
 from spotwatchd.config.tree import Jobs
 from spotwatchd.core.events import Event, JobAdded
-from spotwatchd.core.machine import Core
+from spotwatchd.core.machine import Core, CoreSettings
 from spotwatchd.engine.house import House
 from spotwatchd.engine.loop import boot_clock
 from spotwatchd.engine.offers import Offers, documents
@@ -52,7 +52,7 @@ class Here:
             config=config,
             machine="here",
             boot_id="boot",
-            core=Core(),
+            core=Core(settings=CoreSettings(), first_number=1),
             journal=journal,
             launcher=ChildLauncher(),
             receipts=Receipts(lambda key, doc: journal.post("receipt", key, doc), "here"),
@@ -93,7 +93,7 @@ def stored(**changes: Any) -> dict[str, Any]:
         "name": "job",
         "run_id": "r1",
         "argv": ["/bin/true"],
-        "cwd": "/",
+        "cwd": "/usr",
         "user": USER.pw_name,
         "checkpoint_dir": "/nowhere",
         **changes,
