@@ -66,8 +66,12 @@ class Forger:
         }
 
     def put(self, name: str, **changes: Any) -> None:
+        """The spec of such a job into the store."""
+        self.write(self.spec(name, **changes))
+
+    def write(self, spec: dict[str, Any]) -> None:
         """A spec into the store, over the one that is there."""
-        key, body = f"{name}/spec.json", json.dumps(self.spec(name, **changes)).encode()
+        key, body = f"{spec['name']}/spec.json", json.dumps(spec).encode()
         while True:
             there = self.backend.read_document(key)
             try:
@@ -158,13 +162,13 @@ def test_a_changed_spec_that_may_not_run_gives_the_lease_back(world: World) -> N
     assert document is not None
     honest = json.loads(document.body)
     trace = ["/bin/sh", "-c", f"touch {forger.ran}/job"]
-    forger.put("job", **{**honest, "revision": 2, "argv": trace, "env_file": "../../etc/shadow"})
+    forger.write({**honest, "revision": 2, "argv": trace, "env_file": "../../etc/shadow"})
     first.power_off()
     world.until(lambda: "env_file" in str(second.job("job")["reason"]), "it is refused")
     world.until(lambda: world.document("job/lease.json")["held"] is False, "the lease is free")
     assert second.job("job")["attempt"] == 0
     assert second.processes("touch") == []
-    forger.put("job", **{**honest, "revision": 3})
+    forger.write({**honest, "revision": 3})
     world.until(lambda: second.job("job")["state"] == "running", "mended, it runs")
     world.until(lambda: [line for line in world.lines() if "resumed" in line][1:], "it goes on")
     assert list(forger.ran.iterdir()) == []

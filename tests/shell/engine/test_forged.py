@@ -180,7 +180,7 @@ def check_started(forged: Forged, user: pwd.struct_passwd, ready: Prepared, stat
     assert spec["name"] == "job"
     assert MAY_RUN[spec["user"]] == user.pw_uid
     assert all(isinstance(word, str) and "\0" not in word for word in spec["argv"])
-    assert all(isinstance(each, str) for pair in spec.get("env", {}).items() for each in pair)
+    assert all(isinstance(each, str) for pair in (spec.get("env") or {}).items() for each in pair)
     paths = [spec["cwd"], *(spec.get("data") or [])]
     assert all(map(_clean, paths))
     code = spec.get("code")

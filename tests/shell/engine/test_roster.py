@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
 
 from spotwatchd import logs
 from spotwatchd.config import Config
@@ -72,6 +73,15 @@ class Here:
         finally:
             for record in self.house.records.values():
                 record.kept.ended = True
+
+
+@pytest.fixture(autouse=True)
+def blocking_calls_fail() -> Iterator[BlockBuster]:
+    """As everywhere, but for the notice board: a small file in memory, made when a job comes."""
+    with blockbuster_ctx("spotwatchd") as guard:
+        for call in guard.functions.values():
+            call.can_block_in("spotwatchd/engine/roster.py", "_enter")
+        yield guard
 
 
 @pytest.fixture

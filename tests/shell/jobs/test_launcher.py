@@ -218,17 +218,9 @@ def test_only_the_newest_attempts_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("planted", ["directory", "output", "second name", "pipe"])
 async def test_what_a_user_planted_is_not_followed(tmp_path: Path, planted: str) -> None:
     """The job's directory is theirs: a link to root's files there makes them nobody else's."""
-    theirs = account(65534)
-    order = replace(_order(tmp_path, "echo said"), who=theirs)
-    private_directory(order.directory.parent, theirs)
+    order = replace(_order(tmp_path, "echo said"), who=account(65534))
     target = tmp_path / "of-root"
-    if planted == "directory":
-        target.mkdir(mode=0o755)
-        order.directory.symlink_to(target)
-    else:
-        target.write_text("")
-        private_directory(order.directory, theirs)
-        _plant(order.directory / "output.log", target, planted)
+    await asyncio.to_thread(_plant, order, target, planted)
     before = target.stat()
     with pytest.raises(JobError, match="cannot use"):
         await ChildLauncher().start(order, lambda _status: None)
@@ -237,10 +229,19 @@ async def test_what_a_user_planted_is_not_followed(tmp_path: Path, planted: str)
     assert not target.is_dir() or list(target.iterdir()) == []
 
 
-def _plant(path: Path, target: Path, planted: str) -> None:
+def _plant(order: Order, target: Path, planted: str) -> None:
+    """What the job's user may do before the attempt begins."""
+    private_directory(order.directory.parent, order.who)
+    if planted == "directory":
+        target.mkdir(mode=0o755)
+        order.directory.symlink_to(target)
+        return
+    target.write_text("")
+    private_directory(order.directory, order.who)
+    output = order.directory / "output.log"
     if planted == "output":
-        path.symlink_to(target)
+        output.symlink_to(target)
     elif planted == "second name":
-        path.hardlink_to(target)
+        output.hardlink_to(target)
     else:
-        os.mkfifo(path)
+        os.mkfifo(output)
