@@ -108,7 +108,12 @@ def test_one_that_nobody_waits_for_is_ended(tmp_path: Path, backend: Backend) ->
     """A notice arrives while packages are being installed."""
     cancelled = threading.Event()
     limits = Patience(cancelled=cancelled)
-    stop = threading.Thread(target=lambda: (_pid(tmp_path / "pid"), cancelled.set()))
+
+    def give_up() -> None:
+        _pid(tmp_path / "pid")
+        cancelled.set()
+
+    stop = threading.Thread(target=give_up)
     stop.start()
     with pytest.raises(Cancelled):
         ready(backend, job(tmp_path, prepare=HANGS), limits)
