@@ -178,7 +178,7 @@ def check_started(forged: Forged, user: pwd.struct_passwd, ready: Prepared, stat
     spec = json.loads(forged.document())
     assert spec["version"] == 1
     assert spec["name"] == "job"
-    assert MAY_RUN[spec["user"]] == user.pw_uid
+    assert MAY_RUN.get(spec["user"]) == user.pw_uid
     assert all(isinstance(word, str) and "\0" not in word for word in spec["argv"])
     assert all(isinstance(each, str) for pair in (spec.get("env") or {}).items() for each in pair)
     paths = [spec["cwd"], *(spec.get("data") or [])]
@@ -367,6 +367,23 @@ def _copies(place: Place) -> set[str]:
     """What is left of code on the machine: whole and verified, or nothing."""
     code = place.state / "code"
     return {path.name for path in code.iterdir()} if code.exists() else set()
+
+
+# Each link stays inside where it is written; together they do not.
+CHAIN = archive(
+    SCRIPT,
+    (entry("a/b/c/up", tarfile.SYMTYPE, "../../.."), b""),
+    (entry("away", tarfile.SYMTYPE, "a/b/c/up/.."), b""),
+)
+
+
+def test_each_forgery_by_itself(tmp_path: Path) -> None:
+    """Every one that is thought of here, where nothing else is wrong with the job."""
+    place = Place(tmp_path)
+    alone = [Forged(changes={name: value}) for name in NASTY for value in NASTY[name]]
+    for forged in (*alone, Forged(body=CHAIN), Forged(declared={"sha256": "0" * 64})):
+        one_of_them(place, forged)
+    assert one_of_them(place, Forged(body=CHAIN)) == "blocked"
 
 
 def test_a_thousand_forged_jobs_never_start(tmp_path: Path) -> None:
