@@ -36,6 +36,7 @@ from spotwatchd.watch.imds import ImdsSettings, ImdsWatcher
 # machine died without a word. Seldom: a look is a process of its own that loads the store's
 # library, about half a second of CPU beside somebody's training.
 _LOOK_AGAIN = 600.0
+_LOOK_SOON = 30.0  # when the store did not answer for one of them
 # What lacks only a user or room is offered again without asking the store.
 _OFFER_AGAIN = 5.0
 _LOOK_RETRY = (1.0, 30.0)
@@ -232,7 +233,8 @@ class Daemon:
                 continue
             self._house.store_error, pause = None, _LOOK_RETRY[0]
             self._offers.look(found, store)
-            for _ in range(int(_LOOK_AGAIN / _OFFER_AGAIN)):
+            unread = any(each.get("problem", {}).get("again") for each in found)
+            for _ in range(int((_LOOK_SOON if unread else _LOOK_AGAIN) / _OFFER_AGAIN)):
                 await asyncio.sleep(_OFFER_AGAIN)
                 self._offers.again()
 

@@ -49,7 +49,8 @@ class Listing:
         root: absolute.
         by_git: git chose the files, so .gitignore was obeyed.
         files: relative paths with their sizes, sorted.
-        left_out: relative paths of files that look like secrets, and of links that lead away.
+        left_out: relative paths of files that look like secrets, of links that lead away, and
+            of repositories inside this one (with a slash).
     """
 
     root: Path
@@ -99,6 +100,8 @@ def _add(found: Listing, name: str, away: list[str]) -> None:
             found.files.append((name, 0))
         else:
             found.left_out.append(name)
+    elif stat.S_ISDIR(info.st_mode):
+        found.left_out.append(f"{name.rstrip('/')}/")  # git lists one where it is a submodule
     elif stat.S_ISREG(info.st_mode):
         if _looks_secret(path.name):
             found.left_out.append(name)

@@ -60,9 +60,7 @@ def describe(args: argparse.Namespace, cwd: Path, without: list[Path]) -> dict[s
         return {}
     found = _listing(args, cwd, without)
     for name in found.left_out:
-        _say(
-            args.name, f"{name} is not packed: it looks like a secret, or is a link that leads away"
-        )
+        _say(args.name, f"{name} is not packed: {_why(name)}")
     if not found.by_git:
         _say(args.name, f"{found.root} is in no git repository: all of it is packed but for caches")
     for word in args.argv:
@@ -95,6 +93,12 @@ def _listing(args: argparse.Namespace, cwd: Path, without: list[Path]) -> bundle
     return found
 
 
+def _why(name: str) -> str:
+    if name.endswith("/"):
+        return "it is a repository of its own"
+    return "it looks like a secret, or is a link that leads away"
+
+
 def _is_outside(path: Path, root: Path) -> bool:
     real, inside = os.path.realpath(path), os.path.realpath(root)
     return path.exists() and not real.startswith(f"{inside}/")
@@ -124,6 +128,8 @@ def _commit(name: str, cwd: Path) -> dict[str, str]:
     if commit is None:
         raise JobError("the repository has no commit", where=root, remedy="git commit")
     url = _url(cwd, root)
+    if Path(root, ".gitmodules").exists():
+        _say(name, "submodules are not fetched on another machine: let --prepare do that")
     changed = _ask(cwd, "status", "--porcelain") or ""
     if changed:
         count = len(changed.splitlines())

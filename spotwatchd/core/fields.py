@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from spotwatchd.errors import Damaged, StoreDenied
@@ -11,6 +12,9 @@ from spotwatchd.errors import Damaged, StoreDenied
 # The version of every document that does not say otherwise. A reader never guesses at a newer one:
 # taking it for garbage would "repair" what a newer spotwatchd wrote.
 VERSION = 1
+# Ours have five. What can just be read may be too deep to be written again inside of another
+# document, and every process between the store and a person would stumble over it.
+DEEPEST = 32
 
 
 class Fields:
@@ -118,6 +122,20 @@ def load(body: bytes, where: str, newest: int = VERSION) -> Fields:
             remedy="upgrade spotwatchd on this machine",
         )
     return fields
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether ``value`` is nested at most ``DEEPEST`` levels deep."""
+    layer = [value]
+    for _ in range(DEEPEST):
+        layer = [inner for each in layer for inner in _members(each)]
+    return not any(isinstance(each, dict | list) for each in layer)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def dump(fields: dict[str, Any]) -> bytes:

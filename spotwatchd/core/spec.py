@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from spotwatchd.core.fields import Fields, dump, load
+from spotwatchd.core.fields import DEEPEST, Fields, dump, is_shallow, load
 from spotwatchd.core.ids import is_job_name
 from spotwatchd.errors import Damaged
 
@@ -39,6 +39,8 @@ def make_spec(document: dict[str, Any], where: str) -> Spec:
         isinstance(argv, list) and argv and all(isinstance(part, str) for part in argv)
     ):
         raise fields.bad("argv", "a list of strings or null")
+    if not is_shallow(document):
+        raise Damaged(f"nested deeper than {DEEPEST} levels", where=where)
     known = {key: value for key, value in document.items() if key != "version"}
     return Spec(name, fields.text("run_id"), known)
 

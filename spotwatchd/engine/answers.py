@@ -108,7 +108,8 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
 
 def _turn_down(house: House, record: Record, message: dict[str, Any], error: JobError) -> None:
     """It is not to be run here: another machine may have the lease."""
-    _take_failed(house, record, {"no": message["no"], "reason": error.what})
+    reason = f"{error.what}; {error.remedy}" if error.remedy else error.what
+    _take_failed(house, record, {"no": message["no"], "reason": reason})
     interruption = message.get("interruption")
     record.link.send(
         {

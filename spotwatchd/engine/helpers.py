@@ -72,7 +72,8 @@ class Replicator:
     def _spawn(self) -> subprocess.Popen[bytes]:
         private_directory(self._directory, self._who)
         configuration = self._directory / "replicator.json"
-        fd = os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        configuration.unlink(missing_ok=True)  # it may be another name of somebody else's file
+        fd = os.open(configuration, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w") as stream:
             json.dump(self._document, stream)
             if self._who.uid != os.geteuid():
@@ -102,7 +103,7 @@ class Replicator:
 
 
 async def unfinished_jobs(store: str, limit: float) -> list[dict[str, Any]]:
-    """Unfinished jobs in ``store``: documents with ``name``, ``spec`` and ``state``.
+    """Unfinished jobs in ``store``: documents as store/discover.py says them.
 
     Runs in a process of its own, so that the daemon never loads a store's library.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spotwatchd.control.bodies import JobBody
 from spotwatchd.core.identity import another, check_owner, differences, revision_of
 from spotwatchd.engine.store_calls import store_call
+from spotwatchd.engine.trust import runs_as
 from spotwatchd.errors import JobError, SpotwatchError, StoreUnavailable
 from spotwatchd.jobs.spawn import Account
 
@@ -25,12 +27,14 @@ class Place:
         revision: of the spec (core/identity.py); 0: not compared with the store yet.
         replaces: the run that this one takes the place of, "" for none.
         halted: the store says that nothing is to be run: finished, crashed or stopped.
+        origin: its user as the store names them, where that is another name than here; else "".
     """
 
     run_id: str
     revision: int = 0
     replaces: str = ""
     halted: str = ""
+    origin: str = ""
 
 
 def spec_of(body: JobBody, user: str) -> dict[str, Any]:
@@ -52,8 +56,14 @@ def needs_of(body: JobBody) -> dict[str, Any]:
     return {name: getattr(body, name) for name in names}
 
 
-async def place(body: JobBody, store: str, who: Account) -> Place:
+async def place(body: JobBody, store: str, who: Account, allowed: Sequence[str] = ()) -> Place:
     """Compare with what the store has under the name.
+
+    Args:
+        body: as it was asked for.
+        store: URL.
+        who: asks.
+        allowed: ``allowed_users``: a user who has another name here is the same user.
 
     Raises JobError: another spec without ``change``, another owner, or a removal under way.
     """
@@ -72,14 +82,18 @@ async def place(body: JobBody, store: str, who: Account) -> Place:
         return Place(fresh)  # the take compares before anything runs
     if found["spec"] is None:
         return Place(fresh, 1)
-    return await _against(body, found, store, who, fresh)
+    owner = found["spec"].get("user")
+    mapped = owner != who.name and runs_as(owner, allowed, who.uid)
+    if not mapped:
+        check_owner(body.name, owner, who.name)
+    where = await _against(body, found, store, who, fresh)
+    return replace(where, origin=owner) if mapped else where
 
 
 async def _against(
     body: JobBody, found: dict[str, Any], store: str, who: Account, fresh: str
 ) -> Place:
     spec = found["spec"]
-    check_owner(body.name, spec.get("user"), who.name)
     if (found["wanted"] or {}).get("state") == "removed":
         raise JobError(
             f"the job {body.name} is being removed",
@@ -88,7 +102,8 @@ async def _against(
         )
     run_id, revision = str(spec["run_id"]), revision_of(spec)
     if body.change is None:
-        changes = differences(spec, spec_of(body, who.name))
+        # That it is the same user, perhaps by another name, was seen before.
+        changes = differences(spec, spec_of(body, str(spec.get("user") or who.name)))
         if changes:
             raise another(body.name, changes, f"{store}/{body.name}/spec.json")
         return Place(run_id, revision, halted=str(found["halted"]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from spotwatchd.engine.house import House
 from spotwatchd.engine.roster import Roster
-from spotwatchd.engine.trust import Refused
+from spotwatchd.engine.trust import Refused, unreadable
 from spotwatchd.errors import SpotwatchError
 
 Document = dict[str, Any]
@@ -44,6 +44,8 @@ class Offers:
     def _offer(self, stored: Document, before: dict[str, SpotwatchError]) -> None:
         name = str(stored.get("name"))[:64]
         try:
+            if "problem" in stored:
+                raise unreadable(name, stored["problem"])
             self._roster.take_in(stored, self._store)
         except SpotwatchError as error:
             known = before.get(name)

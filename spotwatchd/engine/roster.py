@@ -41,7 +41,8 @@ class Roster:
         if known is not None and not known.kept.ended:
             return self._again(known, uid, body), False
         store = self._store_of(body)
-        where = await place(body, store, account(uid, gid))
+        who = account(uid, gid)
+        where = await place(body, store, who, self._house.config.allowed_users)
         now = self._house.records.get(body.name)
         if now is not known:  # somebody was faster while the store was asked
             return await self.register(uid, gid, body)
@@ -70,6 +71,7 @@ class Roster:
             wall_text(self._house.wall()),
             revision=where.revision,
             replaces=where.replaces,
+            origin=where.origin,
         )
         record = self._enter(kept)
         self._house.keep(record)
@@ -110,7 +112,7 @@ class Roster:
             raise _over(body.name, where.halted or str(kept.outcome))
         kept.body, kept.run_id = body, where.run_id
         kept.revision, kept.replaces = where.revision, where.replaces
-        kept.origin = ""  # whatever it was before, it is registered here now
+        kept.origin = where.origin  # whatever it was before, it is registered here now
         self._begin_again(record)
         return record
 

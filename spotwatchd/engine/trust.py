@@ -84,6 +84,15 @@ def not_theirs(name: str, store: str, ours: str) -> Refused:
     )
 
 
+def unreadable(name: str, problem: dict[str, Any]) -> Refused:
+    """The refusal of a job whose documents in the store are not what they should be."""
+    return _refused(
+        f"{name} cannot be read: {problem['what']}",
+        str(problem["where"]),
+        str(problem["remedy"]),
+    )
+
+
 def _parts(stored: dict[str, Any], store: str) -> tuple[str, dict[str, Any], str]:
     name, spec = stored.get("name"), stored.get("spec")
     where = f"{store}/{_shown(name)}/spec.json"

@@ -7,6 +7,7 @@ where systemd is PID 1; both leave the program running when the daemon goes away
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from typing import Protocol
 
 from spotwatchd.errors import JobError
 from spotwatchd.jobs import leftovers, pidfd, shim
-from spotwatchd.jobs.spawn import Account, let_go, spawn
+from spotwatchd.jobs.spawn import Account, in_the_way, let_go, spawn
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,24 @@ def _find_shim(directory: Path) -> int | None:
 
 
 def private_directory(path: Path, who: Account) -> None:
-    """Make ``path`` a directory that only ``who`` (and the daemon) may enter."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o755)
-    path.chmod(0o700)
-    if who.uid != os.geteuid():
-        os.chown(path, who.uid, who.gid)
+    """Make ``path`` a directory that only ``who`` (and the daemon) may enter.
+
+    The one above may be theirs: a link that they put in its place is not followed.
+    Raises JobError when something else is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise in_the_way(path, error.strerror or str(error)) from error
+    try:
+        os.fchmod(fd, 0o700)
+        if who.uid != os.geteuid():
+            os.fchown(fd, who.uid, who.gid)
+    finally:
+        os.close(fd)
 
 
 class ChildLauncher:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def spawn(
             remedy="run spotwatchd as root, or submit the job as the daemon's own user",
         )
     switch = who.uid != os.geteuid()
-    fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    fd = _open_output(output)
     try:
         if switch:
             os.fchown(fd, who.uid, who.gid)
@@ -82,6 +83,32 @@ def spawn(
         ) from error
     finally:
         os.close(fd)
+
+
+def _open_output(path: Path) -> int:
+    """Open a file in a directory that may be the job's user's, who may have put a link there."""
+    only = os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | only  # a pipe would block us
+    try:
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | only)
+        try:
+            fd = os.open(path.name, flags, 0o600, dir_fd=directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise in_the_way(path, error.strerror or str(error)) from error
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+        os.close(fd)
+        raise in_the_way(path, "not a file with one name")
+    return fd
+
+
+def in_the_way(path: Path, why: str) -> JobError:
+    """The refusal of something that somebody has put in our place."""
+    return JobError(
+        f"cannot use {path}: {why}", where=str(path), remedy="move away what is in its place"
+    )
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -10,7 +11,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ class Result:
     Attributes:
         identical: the interrupted run ended with the weights of the uninterrupted one.
         lost_steps: steps computed twice, counted from the log that the example writes.
+        differs: what the two machines do not share: what it is on machine A, and on B.
     """
 
     identical: bool
@@ -55,6 +56,7 @@ class Result:
     sealed_to_committed_ms: float | None
     seconds_to_spare: float | None
     receipt: dict[str, Any] | None
+    differs: dict[str, list[str]]
 
     @property
     def good(self) -> bool:
@@ -62,7 +64,7 @@ class Result:
         return self.identical and self.lost_steps == 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def store_for(kind: str, root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """A store of its own: its URL and what a daemon's environment needs."""
     if kind == "dir":
@@ -116,21 +118,20 @@ def _show(kind: str, root: Path, url: str, environment: dict[str, str], say: Say
     home.mkdir(parents=True)
     training = Training(root / "work", STEPS, script=Path(shutil.copy(example(), home)))
     training.directory.mkdir()
-    first = Machine("machine-A", root / "a", url, env=environment)
+    first = Machine("machine-A", root / "a", url, env=environment, own_host=True)
     second = _another(first, root / "b", url, environment)
     try:
-        announced = _interrupt(first, training, say)
+        announced, traits = _interrupt(first, training, say)
         before = len(training.computed())
         first.destroy()
         shutil.rmtree(home.parent)
         say(first.name, "gone: its processes are killed, its disk and the code are deleted")
         second.boot()
-        who = f", as user {second.user.pw_name}" if second.user != first.user else ""
-        say(
-            second.name, f"boots with an empty disk and no code, at another path{who}; nobody helps"
-        )
+        say(second.name, "boots with an empty disk and no code; nobody helps")
         wait_for(lambda: second.job(JOB), "machine B finds the job in the store", LIMIT)
         _follow(second, say)
+        differs = _compared(traits, _traits(second, training))
+        say(second.name, f"differs: {_told(differs, second)}")
         wait_for(training.sha256, f"the training finishes\n{second.log()}", LIMIT)
         receipt = _receipt(second)
         alone.wait(LIMIT)
@@ -139,25 +140,59 @@ def _show(kind: str, root: Path, url: str, environment: dict[str, str], say: Say
         second.power_off()
         alone.kill()
         alone.wait()
-    subject = Subject(training, control, before, announced)
+    subject = Subject(training, control, before, announced, differs)
     return _result(kind, subject, receipt)
 
 
 def _another(machine: Machine, root: Path, url: str, environment: dict[str, str]) -> Machine:
     """A machine with another user, where whoever rehearses may be somebody else."""
     if machine.user.pw_uid == os.geteuid():
-        return Machine("machine-B", root, url, env=environment)
+        return Machine("machine-B", root, url, env=environment, own_host=True)
     other = next(user for user in pwd.getpwall() if user.pw_uid not in (0, machine.user.pw_uid))
     users = [f"{machine.user.pw_name}:{other.pw_name}"]
     settings = {"allowed_users": users}
     return Machine("machine-B", root, url, settings=settings, env=environment, user=other)
 
 
-def _interrupt(machine: Machine, training: Training, say: Say) -> float:
-    """Train on ``machine`` until the notice is dealt with. Returns when it was announced."""
+def _traits(machine: Machine, training: Training) -> dict[str, str]:
+    """What the machine is, asked of a process on it, and where the training runs there."""
+
+    def directory() -> str:
+        running = machine.processes(training.script.name)
+        with contextlib.suppress(IndexError, OSError):  # not there yet, or not any more
+            return str(Path(f"/proc/{running[-1]}/cwd").readlink())
+        return ""
+
+    return {
+        "user": machine.says("pwd.getpwuid(os.getuid()).pw_name"),
+        "host": machine.says("os.uname().nodename"),
+        "code": wait_for(directory, f"the training starts\n{machine.log()}", LIMIT),
+    }
+
+
+def _compared(one: dict[str, str], other: dict[str, str]) -> dict[str, list[str]]:
+    return {name: [one[name], other[name]] for name in one if one[name] != other[name]}
+
+
+def _told(differs: dict[str, list[str]], machine: Machine) -> str:
+    """In one line, with what is the same because an ordinary user rehearses."""
+    parts = [f"{name} {now} (was {was})" for name, (was, now) in differs.items()]
+    if "user" not in differs:
+        parts.append(f"user {machine.user.pw_name} as before (rehearsed as root it is another)")
+    if "host" not in differs:
+        parts.append("host name as before (the kernel gives an ordinary user none here)")
+    return " · ".join(parts)
+
+
+def _interrupt(machine: Machine, training: Training, say: Say) -> tuple[float, dict[str, str]]:
+    """Train on ``machine`` until the notice is dealt with.
+
+    Returns when it was announced, and the machine's traits.
+    """
     machine.boot()
     machine.run(JOB, training.argv(), training.script.parent, "--code", "bundle")
     _follow(machine, say)
+    traits = _traits(machine, training)
     wait_for(lambda: training.step() >= NOTICE_AT, f"training\n{machine.log()}", LIMIT)
     machine.imds.announce("terminate", WINDOW)
     announced = time.time()
@@ -167,7 +202,7 @@ def _interrupt(machine: Machine, training: Training, say: Say) -> float:
         "the interruption is settled",
         WINDOW + 10,
     )
-    return announced
+    return announced, traits
 
 
 def _receipt(machine: Machine) -> dict[str, Any] | None:
@@ -193,12 +228,14 @@ class Subject:
         training, control: the interrupted and the uninterrupted run.
         before: number of steps computed when machine A was gone.
         announced: wall time of the notice in the metadata service.
+        differs: see Result.
     """
 
     training: Training
     control: Training
     before: int
     announced: float
+    differs: dict[str, list[str]]
 
 
 def _result(kind: str, subject: Subject, receipt: dict[str, Any] | None) -> Result:
@@ -219,6 +256,7 @@ def _result(kind: str, subject: Subject, receipt: dict[str, Any] | None) -> Resu
         sealed_to_committed_ms=_between(marks, "sealed", "committed"),
         seconds_to_spare=receipt["spare_seconds"] if receipt else None,
         receipt=receipt,
+        differs=subject.differs,
     )
 
 

@@ -2,6 +2,7 @@
 
 With ``--user UID HOST`` everything on it runs as that user, in namespaces of its own: whoever
 rehearses as root gets a machine where nobody is root, on the same files, with its own host name.
+With ``--host HOST`` it gets the name alone, where the kernel lets an ordinary user do that.
 
 Standard library only, started by path. Each line on stdin is a JSON object with ``argv``,
 ``env``, ``output``; the answer on stdout is the pid. Orphans are adopted and reaped, so that
@@ -65,10 +66,24 @@ def become(uid: int, host: str) -> None:
     socket.sethostname(host)
 
 
+def _may_become(uid: int, host: str) -> bool:
+    """Try it in another process: half of it done cannot be undone."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1] == 0
+    try:
+        become(uid, host)
+    except OSError:
+        os._exit(1)
+    os._exit(0)
+
+
 def main() -> None:
     """Serve until stdin is closed."""
     if sys.argv[1:2] == ["--user"]:
         become(int(sys.argv[2]), sys.argv[3])
+    elif sys.argv[1:2] == ["--host"] and _may_become(os.geteuid(), sys.argv[2]):
+        become(os.geteuid(), sys.argv[2])
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     pending = b""
     while True:

@@ -89,6 +89,7 @@ class Machine:
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         user: pwd.struct_passwd | None = None,
+        own_host: bool = False,
     ) -> None:
         """Describe it; nothing runs before ``boot``.
 
@@ -99,6 +100,8 @@ class Machine:
             settings: of the daemon's configuration, over what is chosen here.
             env: added to the environment of the daemon.
             user: None chooses ``current_user()``.
+            own_host: it has a host name of its own where the kernel allows that. One with
+                another user than who rehearses always has.
         """
         self.name, self.root = name, root
         self.disk = root / "disk"
@@ -106,6 +109,7 @@ class Machine:
         self.imds = FakeIMDS()
         self.user = user or current_user()
         self._store = store
+        self._own_host = own_host
         self._settings = dict(settings or {})
         self._env = {**os.environ, **(env or {}), "PYTHONPATH": _SOURCE}
         self._init: subprocess.Popen[str] | None = None
@@ -115,7 +119,7 @@ class Machine:
         """Switch it on: process 1, metadata service, daemon. Returns once the socket answers."""
         self.disk.mkdir(parents=True)
         self.imds.__enter__()
-        (self.root / "spotwatchd.toml").write_text(_configuration(self._choices()))
+        self._configure()
         self._init = subprocess.Popen(
             [sys.executable, "-I", "-S", init.__file__, *self._identity()],
             stdin=subprocess.PIPE,
@@ -128,8 +132,11 @@ class Machine:
 
     def _identity(self) -> list[str]:
         if self.user.pw_uid == os.geteuid():
-            return []
+            return ["--host", self.name] if self._own_host else []
         return ["--user", str(self.user.pw_uid), self.name]
+
+    def _configure(self) -> None:
+        (self.root / "spotwatchd.toml").write_text(_configuration(self._choices()))
 
     def _choices(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {
@@ -192,6 +199,13 @@ class Machine:
         os.kill(self.daemon_pid, signal.SIGKILL)
         wait_for(lambda: not tree.command(self.daemon_pid), "the daemon is gone", 10)
 
+    def restart_daemon(self, **settings: Any) -> None:
+        """Kill the daemon, change its configuration, start it again."""
+        self.kill_daemon()
+        self._settings.update(settings)
+        self._configure()
+        self.start_daemon()
+
     def log(self) -> str:
         """What the daemon wrote so far."""
         path = self.root / "daemon.log"
@@ -232,6 +246,15 @@ class Machine:
             capture_output=True,
             check=True,
         )
+
+    def says(self, expression: str) -> str:
+        """What a Python on the machine says: the value of an expression over ``os`` and ``pwd``."""
+        output = self.root / "said"
+        output.unlink(missing_ok=True)
+        code = f"import os, pwd; print({expression}, end='.')"
+        self.spawn([sys.executable, "-I", "-c", code], output)
+        done = wait_for(lambda: output.exists() and output.read_text(), "a word", 30)
+        return str(done)[:-1]
 
     def job(self, name: str) -> Any:
         """The job's document, or None while the machine does not know it."""

@@ -140,7 +140,7 @@ class Custody:
         if self.taken is not None and self.leasing.tenure is not None and not self.leasing.lost:
             return replace(self.taken, uncommitted=False)
         try:
-            limits.retry(self._agree)
+            limits.retry(self.agree)
             tenure = self._win(limits, waiting)
             with self.local.lock:
                 return self._settle_in(tenure, limits)
@@ -175,7 +175,7 @@ class Custody:
         return fence.next_generation(lease_generation, self.heads.head, stored)
 
     def _settle_in(self, tenure: Tenure, limits: Patience) -> Taken:
-        run_id = limits.retry(self._agree)
+        run_id = limits.retry(self.agree)
         before = limits.retry(lambda: self._claim(tenure, run_id))
         resumed = self._resuming_from(tenure, before, limits)
         self.local.begin(Reign(tenure.generation, tenure.token), resumed)
@@ -191,7 +191,7 @@ class Custody:
         with self._fenced():
             return self._resuming.choose(tenure, before, limits, self.leasing.confirm)
 
-    def _agree(self) -> str:
+    def agree(self) -> str:
         """Settle what to run, ours or what the store says; returns the run's identity."""
         try:
             stored = read_spec(self.backend, self.job.name)
@@ -205,7 +205,7 @@ class Custody:
     def _agree_again(self) -> None:
         """A process that was killed may have gone by a newer spec than our file's."""
         try:
-            self._agree()
+            self.agree()
         except JobError as error:
             self.tell.alarm(error)
 

@@ -16,6 +16,8 @@ from spotwatchd.errors import ConfigError, Damaged
 
 # A file that has not changed for this long is taken for complete (job without the client).
 SETTLE_SECONDS = 5.0
+# Installing a large environment over a slow network; more is a hang.
+PREPARE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class JobFile:
     Attributes:
         upload_limit: bytes a second at most while no interruption is near; None: no limit.
         bundle: where the job's code lies on the machine that made it, until it is in the store.
+        prepare_seconds: what the prepare command may take.
     """
 
     name: str
@@ -44,6 +47,7 @@ class JobFile:
     replaces: str = ""  # the run that this one takes the place of
     follow_spec: bool = True  # a newer spec in the store is run instead of this one
     bundle: Path | None = None
+    prepare_seconds: float = PREPARE_SECONDS
 
 
 def read_job_file(path: Path) -> JobFile:
@@ -83,6 +87,7 @@ def _parse(fields: Fields) -> JobFile:
         replaces=fields.text("replaces", ""),
         follow_spec=bool(fields.raw.get("follow_spec", True)),
         bundle=_absolute(fields, "bundle") if _has(fields, "bundle") else None,
+        prepare_seconds=float(fields.raw.get("prepare_seconds", PREPARE_SECONDS)),
     )
 
 

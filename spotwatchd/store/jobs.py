@@ -47,7 +47,7 @@ class StoredJob:
 
 
 def list_unfinished(
-    backend: Backend, problem: Callable[[StoreError], None] = lambda _: None
+    backend: Backend, problem: Callable[[str, StoreError], None] = lambda _name, _error: None
 ) -> list[StoredJob]:
     """The jobs that have not ended, by name. One that cannot be read goes to ``problem``.
 
@@ -59,8 +59,8 @@ def list_unfinished(
             continue
         try:
             job = _stored_job(backend, name)
-        except (Damaged, StoreError) as error:
-            problem(error)
+        except StoreError as error:
+            problem(name, error)
             continue
         if job is not None and not job.halted:
             found.append(job)

@@ -22,9 +22,6 @@ from spotwatchd.store.job_file import JobFile
 from spotwatchd.store.lacking import Lacking
 from spotwatchd.store.patience import Patience
 
-# Installing a large environment over a slow network; more is a hang.
-_PREPARE_SECONDS = 3600.0
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -65,7 +62,7 @@ def prepare(
     checks.check_directory(ready.cwd, has_code=code is not None)
     full = {**env, **ready.env, **hidden}
     if fields.get("prepare"):
-        _run(str(fields["prepare"]), ready.cwd, full, job.runtime_dir / "prepare.log", limits)
+        _run(job, ready.cwd, full, limits)
     checks.check_program(ready.argv, ready.cwd, {**env, **ready.env}, fields.get("python") or {})
     return ready
 
@@ -100,8 +97,9 @@ def _program(text: str, moved: Moved) -> str:
     return moved.path(text) if Path(moved.path(text)).exists() else text
 
 
-def _run(command: str, cwd: str, env: Mapping[str, str], log: Path, limits: Patience) -> None:
-    """Run the prepare command; what it prints may hold secrets and stays in ``log``."""
+def _run(job: JobFile, cwd: str, env: Mapping[str, str], limits: Patience) -> None:
+    """Run the prepare command; what it prints may hold secrets and stays in its log."""
+    command, log = str(job.spec.fields["prepare"]), job.runtime_dir / "prepare.log"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(log, flags, 0o600), "wb") as output:
         try:
@@ -116,16 +114,17 @@ def _run(command: str, cwd: str, env: Mapping[str, str], log: Path, limits: Pati
             )
         except OSError as error:
             raise Lacking(f"the prepare command cannot be started: {error.strerror}") from error
-        status = _wait(process, limits)
+        status = _wait(process, job.prepare_seconds, limits)
     if status != 0:
-        why = "does not end" if status is None else f"ended with status {status}"
+        late = f"has not ended after {job.prepare_seconds:g} s"
+        why = late if status is None else f"ended with status {status}"
         raise Lacking(
             f"the prepare command {why}", where=str(log), remedy=f"see its output in {log}"
         )
 
 
-def _wait(process: subprocess.Popen[bytes], limits: Patience) -> int | None:
-    end = time.monotonic() + _PREPARE_SECONDS
+def _wait(process: subprocess.Popen[bytes], seconds: float, limits: Patience) -> int | None:
+    end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
             try:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from pathlib import Path
 
 from spotwatchd.errors import Damaged
@@ -81,8 +82,14 @@ def read(document: Path) -> Document | None:
 
 
 def _read_limited(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+    # Not blocking: a pipe of that name would hold up the look at every other job.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        raise Damaged("it is not a file", where=str(path), remedy="look who made it")
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        size = info.st_size
         if size > DOCUMENT_LIMIT:
             raise Damaged(
                 f"a document of {size} bytes is no document of ours",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from spotwatchd.core.code import Bundle, parse_code
+from spotwatchd.core.code import Bundle, code_identity, parse_code
 from spotwatchd.core.words import Seal
 from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, StoreUnavailable
 from spotwatchd.store.code import publish
@@ -143,6 +143,9 @@ class Worker:
         code = parse_code(job.spec.fields.get("code"), f"{job.name}: code")
         if job.bundle is None or not isinstance(code, Bundle):
             return
+        limits.retry(self.custody.agree)
+        if code_identity(self.custody.spec.fields.get("code")) != f"bundle {code.sha256}":
+            return  # changed elsewhere: nobody would ever fetch it
         try:
             if publish(self.custody.backend, job.name, code, job.bundle, limits):
                 self._tell.said(f"the code is in the store: {code.entries:,} files")

@@ -70,10 +70,11 @@ def from_file(path: str) -> dict[str, str]:
             f"the environment file {path} cannot be read: {(error.strerror or '').lower()}",
             f"put it there, readable by uid {os.getuid()} alone (chmod 600)",
         ) from None
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):  # nor can Python open a directory
+        os.close(fd)
+        raise BadEnvironment(f"{path} is not a file", "name a file of NAME=VALUE lines")
     with os.fdopen(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise BadEnvironment(f"{path} is not a file", "name a file of NAME=VALUE lines")
         if info.st_mode & 0o007:
             raise BadEnvironment(
                 f"the environment file {path} is open to every user of this machine",

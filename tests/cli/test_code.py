@@ -92,6 +92,30 @@ def test_a_bundle_has_what_git_would_not_ignore(
     assert sent["python"]["version"].startswith("3.")
 
 
+@pytest.mark.parametrize("code", ["bundle", "git"])
+def test_repositories_inside_stay_behind_and_it_is_said(
+    registered: FakeDaemon, spotwatch: Spotwatch, project: Path, code: str
+) -> None:
+    """A submodule, and one that git does not know yet: another machine would miss them."""
+    git(project, "remote", "add", "origin", "https://git.example.org/x.git")
+    for name in ("known", "unknown"):
+        (project / name).mkdir()
+        git(project / name, "init", "--quiet")
+        (project / name / "inner.py").write_text("")
+        git(project / name, "add", ".")
+        git(project / name, "commit", "--quiet", "-m", "one")
+    (project / ".gitmodules").write_text("")
+    git(project, "add", "known", ".gitmodules")
+    done = spotwatch(*RUN, "--code", code, "true")
+    assert done.returncode == 0, done.stderr
+    if code == "git":
+        assert "submodules are not fetched" in done.stderr
+        return
+    assert not [name for name in packed(registered) if "known" in name]
+    assert "unknown/ is not packed: it is a repository of its own" in done.stderr
+    assert " known/ is not packed" in done.stderr
+
+
 def test_the_same_files_make_the_same_bundle(
     registered: FakeDaemon, spotwatch: Spotwatch, project: Path
 ) -> None:

@@ -72,7 +72,11 @@ class World:
 
     def head(self, job: str = "job") -> dict[str, Any]:
         """The job's head document, as it lies in the store."""
-        versions = sorted((self.root / "store" / job).glob("head.json.*"))
+        return self.document(f"{job}/head.json")
+
+    def document(self, key: str) -> dict[str, Any]:
+        """The newest version of a document in the store, {} when there is none."""
+        versions = sorted((self.root / "store").glob(f"{key}.*"))
         return dict(json.loads(versions[-1].read_bytes())) if versions else {}
 
     def committed(self, job: str = "job") -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pwd
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,68 +12,8 @@ from typing import Any
 import pytest
 
 from spotwatchd.rehearsal.machine import Machine
-from tests.e2e.conftest import STUB, World
-
-ROOT = Path(__file__).resolve().parents[2]
-CANARY = "hf_n4iVe-cAnArY-51"
-HELPER = "import os, hashlib\nSUM = hashlib.sha256(os.environ['TOKEN'].encode()).hexdigest()\n"
-
-
-class Project:
-    """A directory with code on machine A, and what it needs besides."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.root = world.root / "home" / "project"
-        (self.root / "sub").mkdir(parents=True)
-        (self.root / "helper.py").write_text(HELPER)
-        # It imports its own module, so that it can run only where the whole project is.
-        text = STUB.read_text().replace("import json\n", "import json\nimport helper\n", 1)
-        text = text.replace(
-            "note(resumed=step,", "note(cwd=os.getcwd(), sum=helper.SUM, resumed=step,"
-        )
-        (self.root / "train.py").write_text(text)
-        self.git("init", "--quiet")
-        self.secret = world.root / "secret.env"
-        self.secret.write_text(f"# for the hub\nexport TOKEN='{CANARY}'\n")
-        self.secret.chmod(0o600)
-        self.data = world.root / "data"
-        self.data.mkdir()
-        self.python = world.root / "env" / "bin" / "python"
-        self.python.parent.mkdir(parents=True)
-        self.python.symlink_to(sys.executable)
-
-    def git(self, *words: str) -> None:
-        """Run git in it, as nobody in particular."""
-        identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-        command = ["git", "-c", "init.defaultBranch=main", *identity, *words]
-        subprocess.run(command, cwd=self.root, check=True, capture_output=True)
-
-    def run(self, machine: Machine, *options: str, steps: int = 100_000) -> str:
-        """``spotwatch run`` on ``machine``, in the project. Returns what it said."""
-        program = [str(self.python), str(self.root / "train.py")]
-        words = self.world.argv(steps=steps)[2:]
-        command = [sys.executable, "-m", "spotwatchd.cli.main", "run", "--name", "job"]
-        command += ["--checkpoint-dir", str(machine.disk / "job"), "--detach", *options]
-        done = subprocess.run(
-            [*command, "--", *program, *words],
-            cwd=self.root / "sub",
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "SPOTWATCH_SOCKET": machine.socket,
-                "XDG_CACHE_HOME": str(self.world.root / "cache"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stderr
-
-    def needs(self) -> list[str]:
-        """Options that name all that it needs."""
-        return ["--env-file", str(self.secret), "--data", str(self.data)]
+from tests.e2e.conftest import World
+from tests.e2e.project import CANARY, HELPER, Project
 
 
 @pytest.fixture
@@ -95,6 +32,14 @@ def interrupted(world: World, machine: Machine) -> None:
     machine.imds.announce("terminate", 20)
     world.until(lambda: state(machine)["state"] == "interrupted", "it is settled")
     machine.destroy()
+
+
+def stopped(world: World, machine: Machine) -> None:
+    """It ran, and a person stopped it."""
+    world.until(lambda: state(machine)["state"] == "running", "it runs")
+    world.reach(world.committed() + 10)
+    machine.post("/v1/control", {"name": "job", "do": "stop"})
+    world.until(lambda: state(machine)["state"] == "stopped", "it is stopped")
 
 
 def test_each_missing_piece_is_named_and_its_remedy_starts_the_job(
@@ -202,23 +147,16 @@ def test_changed_code_is_run_by_the_machine_that_has_the_old(
     world: World, project: Project
 ) -> None:
     """--continue with other code on B: A, where its directory still is as it was, runs the new."""
-
-    def stop(machine: Machine) -> None:
-        world.until(lambda: state(machine)["state"] == "running", "it runs")
-        world.reach(world.committed() + 10)
-        machine.post("/v1/control", {"name": "job", "do": "stop"})
-        world.until(lambda: state(machine)["state"] == "stopped", "it is stopped")
-
     first, second = world.machine(), world.machine()
     project.run(first, "--code", "bundle", *project.needs())
-    stop(first)
+    stopped(world, first)
     helper = project.root / "helper.py"
     helper.write_text(f"{HELPER}SUM += ' changed'\n")
     project.run(second, "--continue", "--code", "bundle", *project.needs())
-    stop(second)
+    stopped(world, second)
     helper.write_text(HELPER)
     first.post("/v1/control", {"name": "job", "do": "start"})
-    stop(first)
+    stopped(world, first)
     began = [line for line in world.lines() if "cwd" in line]
     assert [line["sum"].endswith(" changed") for line in began] == [False, True, True]
     assert began[0]["cwd"] == began[1]["cwd"] == str(project.root / "sub")
@@ -227,7 +165,7 @@ def test_changed_code_is_run_by_the_machine_that_has_the_old(
 
 
 def test_a_user_who_is_not_allowed_is_shown_with_the_remedy(world: World, project: Project) -> None:
-    """Refused and reported in log and status; once the configuration names them, it runs."""
+    """Refused and reported in log and status; once the configuration names them, it goes on."""
     first = world.machine()
     project.run(first, "--code", "bundle", *project.needs(), steps=300)
     interrupted(world, first)
@@ -238,9 +176,10 @@ def test_a_user_who_is_not_allowed_is_shown_with_the_remedy(world: World, projec
     assert "allowed_users" in found["remedy"]
     assert "job/spec.json: user" in second.log()
     assert not second.processes("train.py")
-    second.destroy()
-    third = world.machine()
-    world.until(lambda: state(third).get("state") == "finished", "it finishes")
+    second.restart_daemon(allowed_users=[first.user.pw_name])
+    world.until(lambda: state(second).get("state") == "finished", "it finishes")
+    assert world.head()["crashes"] == 0
+    assert world.computed_twice() == 0
 
 
 @pytest.mark.root
@@ -253,46 +192,24 @@ def test_a_job_goes_on_as_another_user(world: World, project: Project) -> None:
     second = world.machine_of(other, allowed_users=[f"{first.user.pw_name}:{other.pw_name}"])
     world.until(lambda: state(second).get("state") == "finished", "it finishes")
     assert state(second)["uid"] == other.pw_uid
-    (spec,) = sorted((world.root / "store" / "job").glob("spec.json.*"))[-1:]
-    assert json.loads(spec.read_bytes())["user"] == first.user.pw_name
+    assert world.document("job/spec.json")["user"] == first.user.pw_name
 
 
-def test_a_secret_is_found_nowhere(world: World, project: Project) -> None:
-    """Not in the store, logs, journal, receipts or command lines; in the program's memory only."""
-    project.root.joinpath(".env").write_text(f"TOKEN={CANARY}\n")
+@pytest.mark.root
+def test_a_user_changes_a_job_where_they_have_another_name(world: World, project: Project) -> None:
+    """allowed_users says that it is the same user: run --continue is theirs; A follows it."""
     first = world.machine()
-    said = project.run(first, "--code", "bundle", *project.needs(), steps=100_000)
-    assert ".env is not packed" in said
-    world.reach(20)
-    first.imds.announce("terminate", 20)
-    world.until(lambda: state(first)["state"] == "interrupted", "it is settled")
-    second = world.machine()
-    world.until(lambda: state(second).get("state") == "running", "it goes on")
-    world.reach(world.step() + 5)
-    commands = [
-        Path(f"/proc/{pid}/cmdline").read_bytes()
-        for machine in (first, second)
-        for pid in machine.all_processes()
-    ]
-    assert commands
-    assert not [command for command in commands if CANARY.encode() in command]
-    told = json.dumps([second.get("/v1/status"), second.get("/v1/receipts")])
-    assert CANARY not in told
-    project.root.joinpath(".env").unlink()
-    project.secret.unlink()
-    assert _files_with(world.root, CANARY.encode()) == []
-    holders = [pid for pid in second.all_processes() if _environment_has(pid, CANARY.encode())]
-    assert holders == second.processes("train.py")[-len(holders) :]
-    assert holders
-
-
-def _files_with(root: Path, wanted: bytes) -> list[Path]:
-    files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [path for path in files if wanted in path.read_bytes()]
-
-
-def _environment_has(pid: int, wanted: bytes) -> bool:
-    try:
-        return wanted in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
+    project.run(first, "--code", "bundle", *project.needs())
+    stopped(world, first)
+    other = pwd.getpwuid(2)
+    with pytest.raises(AssertionError, match=f"belongs to the user {first.user.pw_name}"):
+        project.run(world.machine_of(other), "--continue", "--code", "bundle", *project.needs())
+    second = world.machine_of(other, allowed_users=[f"{first.user.pw_name}:{other.pw_name}"])
+    (project.root / "helper.py").write_text(f"{HELPER}SUM += ' changed'\n")
+    project.run(second, "--continue", "--code", "bundle", *project.needs())
+    stopped(world, second)
+    assert world.document("job/spec.json")["user"] == first.user.pw_name
+    first.post("/v1/control", {"name": "job", "do": "start"})
+    stopped(world, first)
+    began = [line["sum"].endswith(" changed") for line in world.lines() if "sum" in line]
+    assert began == [False, True, True]

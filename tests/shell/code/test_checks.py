@@ -120,6 +120,13 @@ def test_a_bad_file_is_named_without_its_contents(
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/usr"])
+def test_what_is_no_file_is_no_environment_file(path: str) -> None:
+    """A device or a directory: named as such."""
+    with pytest.raises(Lacking, match=f"{path} is not a file"):
+        checks.secrets(path, None, {})
+
+
 @pytest.mark.parametrize("command", ["echo hunter2; exit 3", "echo hunter2", "printf 'A=\\377'"])
 def test_a_bad_command_is_named_without_its_output(command: str) -> None:
     """The command itself is no secret."""

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spotwatchd.errors import JobError
 from spotwatchd.jobs import leftovers, pidfd, shim
-from spotwatchd.jobs.launcher import ChildLauncher, Order, recorded_status
+from spotwatchd.jobs.launcher import ChildLauncher, Order, private_directory, recorded_status
 from spotwatchd.jobs.spawn import account
 from spotwatchd.rehearsal import tree
 from spotwatchd.rehearsal.machine import wait_for
@@ -211,3 +212,36 @@ def test_only_the_newest_attempts_stay(tmp_path: Path) -> None:
     shim.forget_old_attempts(tmp_path / "attempt-000030")
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == [f"attempt-{number:06d}" for number in range(21, 31)]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("planted", ["directory", "output", "second name", "pipe"])
+async def test_what_a_user_planted_is_not_followed(tmp_path: Path, planted: str) -> None:
+    """The job's directory is theirs: a link to root's files there makes them nobody else's."""
+    order = replace(_order(tmp_path, "echo said"), who=account(65534))
+    target = tmp_path / "of-root"
+    await asyncio.to_thread(_plant, order, target, planted)
+    before = target.stat()
+    with pytest.raises(JobError, match="cannot use"):
+        await ChildLauncher().start(order, lambda _status: None)
+    after = target.stat()
+    assert (after.st_uid, after.st_mode, after.st_size) == (0, before.st_mode, before.st_size)
+    assert not target.is_dir() or list(target.iterdir()) == []
+
+
+def _plant(order: Order, target: Path, planted: str) -> None:
+    """What the job's user may do before the attempt begins."""
+    private_directory(order.directory.parent, order.who)
+    if planted == "directory":
+        target.mkdir(mode=0o755)
+        order.directory.symlink_to(target)
+        return
+    target.write_text("")
+    private_directory(order.directory, order.who)
+    output = order.directory / "output.log"
+    if planted == "output":
+        output.symlink_to(target)
+    elif planted == "second name":
+        output.hardlink_to(target)
+    else:
+        os.mkfifo(output)

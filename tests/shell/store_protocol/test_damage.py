@@ -272,9 +272,9 @@ def test_a_garbage_spec_is_written_anew(directory: Store, hands: MakeHands) -> N
     """Its job is reported and left out of the list until somebody takes it."""
     committed(hands, directory)
     overwrite_document(directory.backend, spec_key(JOB), b"garbage")
-    problems: list[object] = []
-    assert list_unfinished(directory.backend, problems.append) == []
-    assert len(problems) == 1
+    problems: list[str] = []
+    assert list_unfinished(directory.backend, lambda name, _: problems.append(name)) == []
+    assert problems == [JOB]
     hands(directory, "b").take()
     assert [job.name for job in list_unfinished(directory.backend)] == [JOB]
 
