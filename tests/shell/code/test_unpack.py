@@ -180,7 +180,7 @@ MEMBERS = st.lists(st.tuples(NAMES, KINDS, TARGETS, st.binary(max_size=40)), max
 
 
 @given(members=MEMBERS, cut=st.integers(0, 400), flip=st.booleans(), declared=st.integers(0, 200))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_nothing_is_ever_written_outside(
     members: list[tuple[str, bytes, str, bytes]], cut: int, flip: bool, declared: int
 ) -> None:

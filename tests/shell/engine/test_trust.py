@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spotwatchd.engine.trust import Refused, admit
@@ -153,9 +153,8 @@ def _is_told(error: Refused) -> None:
 
 
 @given(changes=st.dictionaries(FIELDS, JSON, max_size=4), name=st.just("job") | JSON)
-@settings(max_examples=1000, deadline=None)
 def test_nothing_forged_becomes_a_job(changes: dict[str, Any], name: Any) -> None:
-    """A thousand specs: refused in words, or a job of an allowed user, made of plain strings."""
+    """Whatever is changed: refused in words, or a job of an allowed user, made of plain strings."""
     try:
         user, body = offered({**SPEC, **changes}, name)
     except Refused as error:
