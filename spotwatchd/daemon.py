@@ -15,10 +15,12 @@ from spotwatchd import logs
 from spotwatchd.config import Config
 from spotwatchd.control.server import ControlServer
 from spotwatchd.core.events import Event, NoticeSeen
+from spotwatchd.core.job import ALIVE
 from spotwatchd.core.machine import Core
 from spotwatchd.core.settings import CoreSettings
 from spotwatchd.core.words import Life, MachineAction, Notice
 from spotwatchd.engine.desk import FrontDesk
+from spotwatchd.engine.gpus import GpuWatch
 from spotwatchd.engine.hands import Hands
 from spotwatchd.engine.helpers import unfinished_jobs
 from spotwatchd.engine.house import House
@@ -36,6 +38,8 @@ from spotwatchd.watch.imds import ImdsSettings, ImdsWatcher
 # machine died without a word. Seldom: a look is a process of its own that loads the store's
 # library, about half a second of CPU beside somebody's training.
 _LOOK_AGAIN = 600.0
+# Where nothing runs, a look disturbs nobody, and elsewhere a job may wait for room.
+_LOOK_IDLE = 60.0
 # What lacks only a user or room is offered again without asking the store.
 _OFFER_AGAIN = 5.0
 _LOOK_RETRY = (1.0, 30.0)
@@ -105,10 +109,11 @@ class Daemon:
             wall=time.time,
         )
         self._hands = Hands(self._house)
+        self._gpus = GpuWatch(self._house)
         self._engine = Engine(
             core,
             act=self._hands.act,
-            observe=self._hands.observe,
+            observe=self._observe,
             after_turn=self._hands.after_turn,
         )
         self._roster = Roster(self._house)
@@ -125,6 +130,10 @@ class Daemon:
 
     def _post(self, event: Event) -> None:
         self._engine.post(event)
+
+    def _observe(self, event: Event) -> None:
+        self._hands.observe(event)
+        self._gpus.observe(event)
 
     def _complain(self, error: SpotwatchError) -> None:
         self._log.error(error.what, where=error.where, fix=error.remedy)
@@ -159,6 +168,7 @@ class Daemon:
         await self._house.journal.open()
         await self._recall()
         self._begin(self._engine.run(), "engine")
+        self._begin(self._gpus.run(), "gpus")
         await self._control.start()
         if self._watcher is not None:
             self._begin(self._watcher.run(), "watch")
@@ -232,9 +242,18 @@ class Daemon:
                 continue
             self._house.store_error, pause = None, _LOOK_RETRY[0]
             self._offers.look(found, store)
-            for _ in range(int(_LOOK_AGAIN / _OFFER_AGAIN)):
-                await asyncio.sleep(_OFFER_AGAIN)
-                self._offers.again()
+            await self._between_looks()
+
+    async def _between_looks(self) -> None:
+        begun = self._house.clock()
+        while self._house.clock() - begun < (_LOOK_IDLE if self._idle() else _LOOK_AGAIN):
+            await asyncio.sleep(_OFFER_AGAIN)
+            self._offers.again()
+
+    def _idle(self) -> bool:
+        """No training is here that a look could disturb."""
+        views = [self._house.core.view(name) for name in self._house.records]
+        return not any(view is not None and view.life in ALIVE for view in views)
 
     async def _leave_when_idle(self) -> None:
         quiet = 0.0

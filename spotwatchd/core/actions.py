@@ -63,7 +63,8 @@ class Start:
 
     After Started comes JobExited.
 
-    ``cause`` tells why it runs: "first", "interruption", "crash", "restart".
+    ``cause`` tells why it runs: "first", "interruption", "crash", "restart"; ``gpus`` are
+    the indices of those that it has for itself, None when it did not ask.
     """
 
     job: str
@@ -71,6 +72,7 @@ class Start:
     attempt: int
     resume: Seal | None
     cause: str
+    gpus: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spotwatchd.core import cadence, life, pacing, saving, settle
+from spotwatchd.core import cadence, life, pacing, saving, seating, settle
 from spotwatchd.core.actions import Release, Stop, Take
 from spotwatchd.core.job import NOW, Job
 from spotwatchd.core.turn import Turn, World
@@ -24,8 +24,10 @@ def hand_back_at(world: World, job: Job) -> float | None:
     if job.life is Life.TAKING:
         return NOW if unwanted else None
     held = job.hold.maybe and not job.way.uncommitted
-    idle = job.life is Life.WAITING and (unwanted or not job.present)
-    return NOW if idle and held else None
+    if job.life is not Life.WAITING or not held:
+        return None
+    # One that waits for room here may find it on another machine.
+    return NOW if unwanted or not job.present or seating.waits(world, job) else None
 
 
 def hand_back(_turn: Turn, job: Job) -> None:
@@ -170,7 +172,9 @@ def take_at(world: World, job: Job) -> float | None:
     hold = job.hold
     if not hold.linked or hold.take is not None or hold.release is not None:
         return None
-    if job.life in (Life.WAITING, Life.TAKING):
+    if job.life is Life.WAITING:
+        return seating.wants_at(world, job) if seating.has_room(job) else None
+    if job.life is Life.TAKING:
         free = not world.drain.on and job.stop_since is None
         wanted = free and job.present and not job.way.uncommitted
     elif job.life is Life.RUNNING:
@@ -244,6 +248,7 @@ class MachineRule:
 
 MACHINE_RULES: tuple[MachineRule, ...] = (
     MachineRule(pacing.replan_at, pacing.replan),
+    MachineRule(seating.seat_at, seating.seat),
     MachineRule(settle.close_at, settle.close),
     MachineRule(settle.undrain_at, settle.undrain),
 )

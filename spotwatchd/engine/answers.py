@@ -11,6 +11,7 @@ from spotwatchd.engine import text
 from spotwatchd.engine.adopting import adopt
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.house import House
+from spotwatchd.engine.policies import policy_of
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import JobError
 
@@ -70,11 +71,15 @@ def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
         interruption = None  # head is not trusted: what is no receipt is none
     previous = message.get("previous")
     if isinstance(message.get("spec"), dict) and not ended:
+        before = policy_of(record.kept, house.config)
         try:
             adopt(record.kept, message["spec"], house.config)
         except JobError as error:
             _turn_down(house, record, message, error)
             return
+        now = policy_of(record.kept, house.config)
+        if now != before:
+            house.post(ev.JobAdded(record.name, now))
         house.keep(record)
     record.restored, record.taken = restored, True
     if not record.managed:  # nobody here starts it, so this is where its attempt begins
@@ -129,6 +134,7 @@ def _prepared(_house: House, record: Record, message: dict[str, Any]) -> None:
 def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
     name = str(message.get("owner") or "another machine")
     record.kept.reason = f"waits for the lease of {name}"
+    house.post(ev.TakeWaits(record.name, int(message["no"])))
     house.tell(record, "waiting", owner=name, seconds=float(message.get("seconds", 0.0)))
 
 
