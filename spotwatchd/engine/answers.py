@@ -49,6 +49,7 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
         return
     if record.preparing is not None:
         record.preparing.say()
+    record.announced = False
     generation = message["generation"]
     committed, sealed = _seal(message["committed"]), _seal(message["sealed"])
     if committed is not None:

@@ -13,6 +13,7 @@ from spotwatchd.core.words import Seal
 from spotwatchd.store.local_journal import parse_seal
 
 WORDS = ("take", "prepare", "upload", "commit", "cancel", "release", "weight", "pace", "quit")
+WORDS += ("announce",)
 _CANCELLABLE = ("upload", "commit", "prepare")
 
 

@@ -15,13 +15,14 @@ from typing import Any
 from spotwatchd.core.fence import rebuild
 from spotwatchd.core.fields import VERSION
 from spotwatchd.core.head import Head
+from spotwatchd.core.identity import agreed
 from spotwatchd.core.ids import CheckpointId, is_job_name
 from spotwatchd.core.retention import candidates
 from spotwatchd.core.spec import Spec, parse_spec
 from spotwatchd.errors import Conflict, Damaged, JobError, StoreError
 from spotwatchd.store.base import Backend
 from spotwatchd.store.heads import read_head
-from spotwatchd.store.layout import spec_key
+from spotwatchd.store.layout import head_key, lease_key, spec_key
 from spotwatchd.store.listing import complete_manifests
 from spotwatchd.store.partial import give_up
 from spotwatchd.store.patience import FIRST_PAUSE
@@ -108,6 +109,19 @@ def write_spec(backend: Backend, spec: Spec) -> Spec:
             continue
         return wanted
     raise Conflict("cannot write the spec: it changes too fast", where=spec_key(spec.name))
+
+
+def announce(backend: Backend, spec: Spec) -> None:
+    """Write the spec of a job that the store does not know; any trace of it is left alone.
+
+    Raises Damaged, StoreUnavailable, StoreDenied.
+    """
+    spec = agreed(spec, None, follow=False)
+    name = spec.name
+    if any(backend.read_document(key(name)) for key in (spec_key, head_key, lease_key)):
+        return  # it was taken before, or is being removed
+    with contextlib.suppress(Conflict):
+        backend.write_document(spec_key(name), spec.encode(), None)
 
 
 def _readable(backend: Backend, job: str) -> Spec | None:
