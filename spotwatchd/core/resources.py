@@ -77,11 +77,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class Holder:
-    """A job that holds a seat."""
+    """A job that holds a seat.
+
+    Attributes:
+        firm: it is sure to need it: its lease is won.
+    """
 
     job: str
     seat: Seat
     owner: str = ""
+    firm: bool = True
 
 
 @dataclass(frozen=True)
@@ -134,22 +139,32 @@ def plan(machine: Resources, holders: Iterable[Holder], wishes: Iterable[Wish]) 
         wishes: who would start now.
     """
     room, made = _Room(machine, list(holders)), Plan()
+    # Takes come and go; a job that may wait for hours is not sent away and back for each.
+    firm = _Room(machine, [holder for holder in room.holders if holder.firm])
     gates: dict[bool, Wish] = {}  # whom later jobs do not overtake, per kind of thing
     for wish in sorted(wishes, key=lambda each: each.place):
+        if wish.elsewhere:
+            _may_try(firm, made, wish)
+            continue
         gate = gates.get(room.is_cpu(wish))
         seat = None if gate is not None else room.seat(wish)
         if seat is None:
             never = room.never(wish)
             made.queued[wish.job] = never or (_after(gate, wish) if gate else room.why(wish))
-            if gate is None and never is None and not wish.elsewhere:
+            if gate is None and never is None:
                 gates[room.is_cpu(wish)] = wish
-        elif wish.elsewhere:
-            made.tries.add(wish.job)
-        else:
-            if not wish.soon:
-                made.seats[wish.job] = seat
-            room.holders.append(Holder(wish.job, seat, wish.owner))
+            continue
+        if not wish.soon:
+            made.seats[wish.job] = seat
+        room.holders.append(Holder(wish.job, seat, wish.owner))
     return made
+
+
+def _may_try(room: _Room, made: Plan, wish: Wish) -> None:
+    if room.seat(wish) is not None:
+        made.tries.add(wish.job)
+    else:
+        made.queued[wish.job] = room.never(wish) or room.why(wish)
 
 
 @dataclass

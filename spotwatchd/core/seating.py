@@ -17,6 +17,10 @@ from spotwatchd.core.words import JobPolicy, Life, Outcome
 def on_resources(turn: Turn, event: ResourcesSeen) -> None:
     """Somebody looked what this machine has."""
     turn.world.machine = Resources(event.gpus, event.cpu_jobs, event.problem)
+    there = set(event.gpus or ())
+    for job in turn.world.jobs.values():
+        if job.life is Life.TAKING and job.seat is not None and not there.issuperset(job.seat.own):
+            job.seat = None  # nothing runs yet: it gets another, or waits
 
 
 def on_take_waits(_turn: Turn, job: Job, event: TakeWaits) -> None:
@@ -73,7 +77,7 @@ def decide(world: World) -> Plan:
     if not wishes:
         return Plan()
     holders = [
-        Holder(job.name, job.seat, job.policy.owner)
+        Holder(job.name, job.seat, job.policy.owner, firm=job.alive)
         for job in world.jobs.values()
         if job.seat is not None
     ]
