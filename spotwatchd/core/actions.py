@@ -43,6 +43,17 @@ class Take:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Look who has the lease of a job that there is no room for, until the next command.
+
+    Answers: Watched, at once and at each change.
+    """
+
+    job: str
+    no: int
+
+
+@dataclass(frozen=True)
 class Release:
     """Write into head how the attempt ended and give the lease back.
 
@@ -228,6 +239,7 @@ Action = (
     Ask
     | Withdraw
     | Take
+    | Watch
     | Release
     | Start
     | Stop

@@ -132,6 +132,21 @@ class TakeWaits:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """How a job that waits for room is elsewhere.
+
+    Attributes:
+        elsewhere: another machine has the lease, and is alive as far as can be seen.
+        ended: "finished", "crashed", "stopped": head says so; "" while it is to be run.
+    """
+
+    job: str
+    no: int
+    elsewhere: bool
+    ended: str = ""
+
+
+@dataclass(frozen=True)
 class LeaseLost:
     """Another owner has the job, or (stop_on_lease_expiry) the lease expired."""
 
@@ -332,6 +347,7 @@ Event = (
     | Taken
     | TakeFailed
     | TakeWaits
+    | Watched
     | LeaseLost
     | Released
     | ReleaseFailed

@@ -174,6 +174,7 @@ class Hold:
         generation: of the lease that is held, or None.
         maybe: it is held, or a take is on its way.
         take, release: numbers of the outstanding actions, or None.
+        watch: number of the Watch that goes on, or None.
         take_at, release_at: earliest time of the next try.
         floor: number of the newest take that succeeded: older completions are of an older life.
         lost: why the processes that run have no right to the job, "" when they have.
@@ -185,6 +186,7 @@ class Hold:
     maybe: bool = False
     take: int | None = None
     release: int | None = None
+    watch: int | None = None
     take_tries: int = 0
     release_tries: int = 0
     take_at: float = NOW
@@ -196,7 +198,7 @@ class Hold:
         """No lease, and none on its way."""
         self.generation = None
         self.maybe = False
-        self.take = self.release = None
+        self.take = self.release = self.watch = None
 
 
 @dataclass

@@ -96,7 +96,7 @@ def on_replicator_up(turn: Turn, job: Job, event: Up) -> None:
 def on_replicator_down(_turn: Turn, job: Job, _event: Down) -> None:
     """Whatever was outstanding will be issued again once it is back."""
     job.hold.linked = False
-    job.hold.take = job.hold.release = None
+    job.hold.take = job.hold.release = job.hold.watch = None
     job.meter.restart()
     saving.forget_number(job)
 

@@ -85,6 +85,7 @@ JOB_HANDLERS: dict[type, Callable[[Turn, Job, Any], None]] = {
     e.Taken: life.on_taken,
     e.TakeFailed: life.on_take_failed,
     e.TakeWaits: seating.on_take_waits,
+    e.Watched: seating.on_watched,
     e.LeaseLost: life.on_lease_lost,
     e.Released: life.on_released,
     e.ReleaseFailed: life.on_release_failed,
@@ -132,7 +133,6 @@ class Core:
         before = state_of(self._world, name)
         self._note(turn, event)
         self._carry_out(turn)
-        self._world.queue = seating.queued(self._world)
         after = state_of(self._world, name)
         if turn.out or before != after:  # nothing is told per poll
             self._story.append(StoryLine(now, event, before, after, tuple(turn.out)))
@@ -179,6 +179,7 @@ class Core:
 
     def _round(self, turn: Turn) -> bool:
         world, done = turn.world, False
+        world.queue = seating.queued(world)
         for job in list(world.jobs.values()):
             for rule in RULES:
                 at = rule.at(world, job)

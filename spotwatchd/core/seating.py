@@ -7,7 +7,7 @@ hours, so they hold no seat meanwhile, and get one only if there is one when the
 
 from __future__ import annotations
 
-from spotwatchd.core.events import ResourcesSeen, TakeWaits
+from spotwatchd.core.events import ResourcesSeen, TakeWaits, Watched
 from spotwatchd.core.job import NOW, Job
 from spotwatchd.core.resources import Holder, Plan, Queued, Resources, Seat, Wish, plan
 from spotwatchd.core.turn import Turn, World
@@ -34,6 +34,16 @@ def on_take_waits(_turn: Turn, job: Job, event: TakeWaits) -> None:
 def needs(policy: JobPolicy) -> tuple[object, ...]:
     """What a seat depends on."""
     return policy.gpus, policy.sees
+
+
+def on_watched(_turn: Turn, job: Job, event: Watched) -> None:
+    """How the job is elsewhere, while it waits for room here."""
+    if job.hold.watch != event.no or job.life is not Life.WAITING:
+        return
+    job.elsewhere = event.elsewhere
+    if event.ended:
+        job.outcome = Outcome(event.ended)
+        job.live("ended elsewhere")
 
 
 def found_again(policy: JobPolicy, gpus: tuple[int, ...] | None) -> Seat | None:
@@ -155,11 +165,6 @@ def make_room(job: Job) -> None:
 def queued(world: World) -> dict[str, Queued]:
     """Who waits for room, and why."""
     return decide(world).queued
-
-
-def waits(world: World, job: Job) -> bool:
-    """Whether there is no room for a job that is due."""
-    return not has_room(job) and job.name in decide(world).queued
 
 
 def won(world: World, job: Job) -> bool:

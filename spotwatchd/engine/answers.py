@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spotwatchd.core import events as ev
-from spotwatchd.core.words import Seal
+from spotwatchd.core.words import Outcome, Seal
 from spotwatchd.engine import text
 from spotwatchd.engine.adopting import adopt
 from spotwatchd.engine.broadcast import wall_text
@@ -49,7 +49,6 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
         return
     if record.preparing is not None:
         record.preparing.say()
-    record.announced = False
     generation = message["generation"]
     committed, sealed = _seal(message["committed"]), _seal(message["sealed"])
     if committed is not None:
@@ -66,7 +65,7 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
 def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
     restored = _seal(message["restored"])
     attempts = int(message.get("attempts", 0))
-    ended = str(message.get("ended") or "")
+    ended = _ended(message)
     interruption = message.get("interruption")
     if not isinstance(interruption, dict):
         interruption = None  # head is not trusted: what is no receipt is none
@@ -137,6 +136,17 @@ def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None
     record.kept.reason = f"waits for the lease of {name}"
     house.post(ev.TakeWaits(record.name, int(message["no"])))
     house.tell(record, "waiting", owner=name, seconds=float(message.get("seconds", 0.0)))
+
+
+def _watched(house: House, record: Record, message: dict[str, Any]) -> None:
+    no, elsewhere = int(message["no"]), bool(message["elsewhere"])
+    house.post(ev.Watched(record.name, no, elsewhere, _ended(message)))
+
+
+def _ended(message: dict[str, Any]) -> str:
+    """How head says that it ended, "" when it is to be run."""
+    found = str(message.get("ended") or "")
+    return found and Outcome(found).value
 
 
 def _take_failed(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -251,6 +261,7 @@ _RECEIVERS = {
     "blocked": _prepared,
     "take_waiting": _take_waiting,
     "take_failed": _take_failed,
+    "watched": _watched,
     "uploaded": _uploaded,
     "progress": _progress,
     "growing": _growing,

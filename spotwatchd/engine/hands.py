@@ -78,6 +78,9 @@ class Hands:
         match action:
             case do.Take():
                 record.link.send({"do": "take", "no": action.no})
+            case do.Watch():
+                fresh = record.kept.attempt == 0 and not record.kept.foreign
+                record.link.send({"do": "watch", "no": action.no, "fresh": fresh})
             case do.CancelUpload():
                 record.link.send({"do": "cancel", "no": action.no})
             case do.Pace():
@@ -334,16 +337,8 @@ class Hands:
             record.queued = reason
             return
         record.queued = reason
-        self._announce(record)
         line = f"queued: {reason}" if self._house.is_news(record, f"queued {reason}") else None
         self._house.tell(record, "queued", line, reason=reason)
-
-    def _announce(self, record: Record) -> None:
-        """A job that never ran is in nobody's store yet, and another machine may have room."""
-        fresh = record.kept.attempt == 0 and not record.kept.foreign
-        if fresh and record.link.connected and not record.announced:
-            record.announced = True
-            record.link.send({"do": "announce"})
 
     def _over(self, record: Record, outcome: str | None) -> None:
         record.kept.ended = True

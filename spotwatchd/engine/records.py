@@ -109,7 +109,6 @@ class Record:
     restart: bool = False  # start it again once it has stopped
     complaints: dict[str, float] = field(default_factory=dict)
     preparing: Preparing | None = None
-    announced: bool = False  # the store was told of a job that waits for room
     queued: str | None = None  # why it waits for room, as people were told
 
     @property

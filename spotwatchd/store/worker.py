@@ -13,23 +13,21 @@ from spotwatchd.errors import Damaged, LeaseLost, SpotwatchError, StoreDenied, S
 from spotwatchd.store.code import publish
 from spotwatchd.store.commands import Command, Waiting
 from spotwatchd.store.custody import Custody
-from spotwatchd.store.jobs import announce
 from spotwatchd.store.leasing import Waiting as LeaseWaiting
 from spotwatchd.store.local_journal import seal_json
 from spotwatchd.store.meter import Meter
 from spotwatchd.store.outcomes import Taken
 from spotwatchd.store.pace import Pace
-from spotwatchd.store.patience import Cancelled, OutOfTime, Patience
+from spotwatchd.store.patience import Cancelled, Patience
 from spotwatchd.store.preparing import prepare
 from spotwatchd.store.resuming import Tell
 from spotwatchd.store.swap import boottime
+from spotwatchd.store.watching import watch
 
 # At most one line of progress in this time.
 _PROGRESS_EVERY = 5.0
 # A release that takes longer helps nobody: the lease runs out by itself.
 _RELEASE_SECONDS = 30.0
-# Commands behind it must not wait for a store that is away.
-_ANNOUNCE_SECONDS = 30.0
 # A daemon that restarts is back within this; after it the replicator goes on alone.
 _ALONE_AFTER = 3.0
 # A store that is away for less is not worth a word.
@@ -106,7 +104,7 @@ class Worker:
     def _do(self, command: Command) -> None:
         doing = {
             "take": self._take,
-            "announce": self._announce,
+            "watch": self._watch,
             "prepare": self._prepare,
             "upload": self._upload,
             "commit": self._commit,
@@ -142,17 +140,27 @@ class Worker:
             self._probed = True
         self._publish(limits)
 
-    def _announce(self, command: Command) -> None:
-        """There is no room for it here: a machine that has some finds it in the store."""
-        limits = Patience(boottime() + _ANNOUNCE_SECONDS, command.cancelled, trouble=self._trouble)
+    def _watch(self, command: Command) -> None:
+        limits = Patience(cancelled=command.cancelled, trouble=self._trouble, still=self._stays)
         try:
-            self._make_known(limits)
-            custody = self.custody
-            limits.retry(lambda: announce(custody.backend, custody.job.spec))
-        except (OutOfTime, StoreUnavailable):
-            return  # the take, when there is room, will say so if it lasts
+            if command.fresh:
+                self._make_known(limits)
+            watch(
+                self.custody,
+                limits,
+                lambda elsewhere, ended: self._say(
+                    {"event": "watched", "no": command.no, "elsewhere": elsewhere, "ended": ended}
+                ),
+                fresh=command.fresh,
+            )
+        except Cancelled:
+            return
         except (SpotwatchError, OSError) as error:
             self._alarm(error)
+
+    def _stays(self) -> None:
+        if self.quitting:
+            raise Cancelled("the replicator is told to quit")
 
     # ------------------------------------------------------------------ what else it needs
 
