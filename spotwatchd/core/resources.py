@@ -7,9 +7,9 @@ them. But a GPU that somebody has for himself is nobody else's, seen or not.
 
 Jobs start in the order of their priority, then of their registration, and what does not fit
 is not overtaken by a later job that wants the same kind of thing: a stream of small jobs
-would keep a big one waiting for ever. Three kinds of job hold nobody up: one that can never
-fit on this machine, one that another machine runs at present, and one that is not due
-(it crashed a second ago, a part is missing). Nobody who runs is stopped for a priority.
+would keep a big one waiting for ever. Some kinds of job hold nobody up: one that can never
+fit on this machine, one that another machine runs at present, one that lacks something
+here, and one that is not due (it crashed a second ago). Nobody who runs is stopped for a priority.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Wish:
         since: when it was registered, ISO 8601: the earlier first among equals.
         owner: whose it is: nobody is told the names of other people's jobs.
         elsewhere: another machine runs it, so it may go for the lease but reserves nothing.
+        yields: it may well not run even if it fits (it lacked something here when it was last
+            tried), so nobody waits for it.
         soon: it is not ready, but will be in a moment: its room is kept, it does not start.
     """
 
@@ -67,6 +69,7 @@ class Wish:
     since: str = ""
     owner: str = ""
     elsewhere: bool = False
+    yields: bool = False
     soon: bool = False
 
     @property
@@ -151,7 +154,7 @@ def plan(machine: Resources, holders: Iterable[Holder], wishes: Iterable[Wish]) 
         if seat is None:
             never = room.never(wish)
             made.queued[wish.job] = never or (_after(gate, wish) if gate else room.why(wish))
-            if gate is None and never is None:
+            if gate is None and never is None and not wish.yields:
                 gates[room.is_cpu(wish)] = wish
             continue
         if not wish.soon:

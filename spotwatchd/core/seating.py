@@ -120,6 +120,7 @@ def _wish(job: Job) -> Wish:
         policy.since,
         policy.owner,
         job.elsewhere,
+        yields=bool(job.blocked),
         soon=not job.hold.linked and job.life is Life.WAITING,
     )
 

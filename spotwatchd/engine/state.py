@@ -19,10 +19,12 @@ _CALM = {
 
 def why(view: JobView | None, kept: Kept, state: str) -> dict[str, str | None]:
     """Why it is in that state, and what a person can do about it."""
-    if view is not None and view.queued is not None:
-        return {"reason": view.queued.reason, "remedy": view.queued.remedy}
+    room = view.queued if view is not None else None
     if view is not None and state == "blocked":
-        return {"reason": view.blocked, "remedy": view.remedy}
+        later = f"; looked at again when there is room: {room.reason}" if room else ""
+        return {"reason": view.blocked + later, "remedy": view.remedy}
+    if room is not None:
+        return {"reason": room.reason, "remedy": room.remedy}
     return {"reason": kept.reason, "remedy": ""}
 
 
@@ -31,8 +33,6 @@ def state_of(view: JobView | None, kept: Kept, *, draining: bool) -> str:
     if view is None or view.life is Life.DONE:
         ended = kept.outcome or "stopped"
         return "interrupted" if ended == "preempted" else ended
-    if view.queued is not None:
-        return "queued"
     if view.blocked and view.life not in (Life.RUNNING, Life.STOPPING):
         return "blocked"
     if draining and view.life in (Life.WAITING, Life.TAKING):

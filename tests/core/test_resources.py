@@ -112,6 +112,13 @@ def test_a_job_of_another_machine_reserves_nothing() -> None:
     assert list(made.seats) == ["here"]
 
 
+def test_a_job_that_lacks_something_here_holds_nobody_up() -> None:
+    """It is tried when it fits; but nobody waits for a job that may be blocked again."""
+    made = plan(FOUR, holders(a=(0,)), [Wish("big", 4, yields=True, since="1"), Wish("b", 1)])
+    assert list(made.seats) == ["b"]
+    assert list(plan(FOUR, [], [Wish("big", 4, yields=True)]).seats) == ["big"]
+
+
 def test_the_room_of_a_job_that_comes_up_is_kept() -> None:
     """Its replicator is not there yet: nobody behind it takes its GPUs."""
     soon = Wish("soon", 3, priority=1, soon=True)
@@ -185,6 +192,7 @@ def wish_lists(draw: st.DrawFn) -> list[Wish]:
             draw(st.integers(-1, 1)),
             str(draw(st.integers(0, 3))),
             elsewhere=draw(st.integers(0, 4)) == 4,
+            yields=draw(st.integers(0, 4)) == 4,
             soon=draw(st.integers(0, 4)) == 4,
         )
         for number, gpus in enumerate(wants)
@@ -253,7 +261,7 @@ def test_the_first_that_fits_does_not_wait(
         if wish in able:
             assert wish.job in made.seats
             return
-        if wish.elsewhere or (wish.job in alone.queued and machine.gpus is not None):
+        if wish.elsewhere or wish.yields or (wish.job in alone.queued and machine.gpus is not None):
             continue  # it holds nobody up: it runs elsewhere, or can never run here
         return
 
@@ -269,7 +277,7 @@ def test_nobody_overtakes_a_job_that_waits_for_the_same(
     order = sorted(gpu, key=lambda each: each.place)
     for place, wish in enumerate(order):
         possible = machine.gpus is None or (wish.gpus or 0) <= len(machine.gpus)
-        if wish.job in made.queued and possible and not wish.elsewhere:
+        if wish.job in made.queued and possible and not (wish.elsewhere or wish.yields):
             assert not [later.job for later in order[place + 1 :] if later.job in made.seats]
 
 
