@@ -27,6 +27,7 @@ from spotwatchd.store.listing import complete_manifests
 from spotwatchd.store.partial import give_up
 from spotwatchd.store.patience import FIRST_PAUSE
 from spotwatchd.store.restore import RestoredCheckpoint, restore, until_sure
+from spotwatchd.store.swap import new_nonce
 
 _ROUNDS = 5
 
@@ -112,16 +113,20 @@ def write_spec(backend: Backend, spec: Spec) -> Spec:
 
 
 def announce(backend: Backend, spec: Spec) -> None:
-    """Write the spec of a job that the store does not know; any trace of it is left alone.
+    """Put a job that never ran into the store: its spec, and a head that people can stop.
 
-    Raises Damaged, StoreUnavailable, StoreDenied.
+    Whatever is there is left alone. Raises Damaged, StoreUnavailable, StoreDenied.
     """
-    spec = agreed(spec, None, follow=False)
     name = spec.name
-    if any(backend.read_document(key(name)) for key in (spec_key, head_key, lease_key)):
+    if any(backend.read_document(key(name)) for key in (head_key, lease_key)):
         return  # it was taken before, or is being removed
     with contextlib.suppress(Conflict):
-        backend.write_document(spec_key(name), spec.encode(), None)
+        body = agreed(spec, None, follow=False).encode()
+        backend.write_document(spec_key(name), body, None)
+    found = read_spec(backend, name) or spec
+    head = Head(name, found.run_id, generation=0, state="interrupted", written_by=new_nonce())
+    with contextlib.suppress(Conflict):
+        backend.write_document(head_key(name), head.encode(), None)
 
 
 def _readable(backend: Backend, job: str) -> Spec | None:

@@ -89,6 +89,23 @@ def test_a_job_without_room_is_run_by_a_machine_that_has_it(world: World) -> Non
         floor.state(machine, "big", "finished")
 
 
+def test_a_stop_of_a_job_that_never_ran_holds_everywhere(world: World) -> None:
+    """No machine that finds it in the store starts it; a start undoes that."""
+    floor, small = Floor(world), world.machine(resources={"gpus": 0})
+    floor.submit(small, "big", 1, steps=3)
+    world.until(lambda: world.head("big"), "the store knows it")
+    small.post("/v1/control", {"name": "big", "do": "stop"})
+    floor.state(small, "big", "stopped")
+    large = world.machine(resources={"gpus": 1})
+    floor.submit(large, "other", 1, steps=3)
+    floor.state(large, "other", "finished")
+    assert large.job("big") is None
+    started = large.post("/v1/control", {"name": "big", "do": "start", "store": world.store})
+    assert started["state"] == "queued"
+    floor.state(large, "big", "finished")
+    assert floor.starts("big")[0]["attempt"] == 1
+
+
 def test_priority_decides_who_is_next(world: World) -> None:
     """`spotwatch run --gpus --priority`, and the variable of the shell does not count with it."""
     floor, machine = Floor(world), world.machine(resources={"gpus": 1})
