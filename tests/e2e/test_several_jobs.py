@@ -83,10 +83,10 @@ def test_a_job_without_room_is_run_by_a_machine_that_has_it(world: World) -> Non
         lambda: list((world.root / "store" / "big").glob("spec.json*")), "the store knows it"
     )
     large = world.machine(resources={"gpus": 2})
-    floor.runs(large, "big")
-    assert floor.starts("big")[0]["gpus"] == "0,1"
     for machine in (large, small):
         floor.state(machine, "big", "finished")
+    (start,) = floor.starts("big")
+    assert (start["machine"], start["gpus"]) == (large.name, "0,1")
 
 
 def test_a_stop_of_a_job_that_never_ran_holds_everywhere(world: World) -> None:
@@ -109,7 +109,7 @@ def test_a_stop_of_a_job_that_never_ran_holds_everywhere(world: World) -> None:
 def test_priority_decides_who_is_next(world: World) -> None:
     """`spotwatch run --gpus --priority`, and the variable of the shell does not count with it."""
     floor, machine = Floor(world), world.machine(resources={"gpus": 1})
-    floor.submit(machine, "a", 1, steps=60)
+    floor.submit(machine, "a", 1)
     floor.runs(machine, "a")
     for name, priority in (("low", "0"), ("high", "5")):
         command = [sys.executable, "-m", "spotwatchd.cli.main", "run", "--name", name, "--detach"]
@@ -126,6 +126,8 @@ def test_priority_decides_who_is_next(world: World) -> None:
             capture_output=True,
         )
     assert floor.state(machine, "high", "queued")["priority"] == 5
+    floor.state(machine, "low", "queued")
+    machine.post("/v1/control", {"name": "a", "do": "stop"})
     floor.state(machine, "low", "finished")
     assert [x["job"] for x in world.lines() if x["word"] == "starts"] == ["a", "high", "low"]
     assert floor.starts("high")[0]["gpus"] == "0"
