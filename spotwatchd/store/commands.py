@@ -12,8 +12,10 @@ from spotwatchd.core.fields import Fields
 from spotwatchd.core.words import Seal
 from spotwatchd.store.local_journal import parse_seal
 
-WORDS = ("take", "prepare", "upload", "commit", "cancel", "release", "weight", "pace", "quit")
-WORDS += ("watch",)
+WORDS = (
+    *("take", "watch", "prepare", "upload", "commit", "cancel", "release"),
+    *("weight", "pace", "quit"),
+)
 _CANCELLABLE = ("upload", "commit", "prepare")
 
 
