@@ -174,7 +174,9 @@ def machines(draw: st.DrawFn) -> tuple[Resources, list[Holder]]:
     there = None if count is None else tuple(range(count))
     machine = Resources(there, limit)
     held: list[Holder] = []
-    for number, gpus in enumerate(draw(st.lists(st.one_of(st.none(), st.integers(0, 3))))):
+    for number, gpus in enumerate(
+        draw(st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=5))
+    ):
         wish = Wish(f"h{number}", gpus, draw(SEES) if gpus is None else None)
         seat = plan(machine, held, [wish]).seats.get(wish.job)
         if seat is not None:
@@ -185,7 +187,7 @@ def machines(draw: st.DrawFn) -> tuple[Resources, list[Holder]]:
 @st.composite
 def wish_lists(draw: st.DrawFn) -> list[Wish]:
     """Jobs that want to start."""
-    wants = draw(st.lists(st.one_of(st.none(), st.integers(0, 7)), max_size=8))
+    wants = draw(st.lists(st.one_of(st.none(), st.integers(0, 7)), max_size=6))
     return [
         Wish(
             f"w{number}",
