@@ -44,7 +44,7 @@ def main() -> int:
         tuple(options.gpus),
         options.jobs,
         # About as much as the machines have time for while they come and go.
-        work=options.work or seconds / 6,
+        work=options.work or seconds / 5,
     )
     print(f"fleet: seed {plan.seed}", flush=True)
     root = Path(tempfile.mkdtemp(prefix="sw-"))

@@ -47,7 +47,7 @@ class Plan:
     gpus: tuple[int, ...] = (2, 1, 1)
     jobs: int = 10
     work: float = 100.0
-    life: tuple[float, float] = (40.0, 150.0)
+    life: tuple[float, float] = (25.0, 100.0)
     pause: tuple[float, float] = (2.0, 20.0)
     grace: float = 15.0
     limit: float = 600.0
