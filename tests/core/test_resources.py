@@ -222,14 +222,8 @@ def everyone(held: list[Holder], made: Plan) -> list[Holder]:
     return [*held, *(Holder(job, seat) for job, seat in made.seats.items())]
 
 
-@given(machines(), wish_lists())
-def test_no_gpu_is_given_twice_and_none_that_is_not_there(
-    state: tuple[Resources, list[Holder]], wishes: list[Wish]
-) -> None:
-    """Whatever is held and whoever asks, each gets exactly as many as it asked for."""
-    machine, held = state
-    made = plan(machine, held, wishes)
-    no_gpu_is_used_twice(machine, everyone(held, made))
+def each_gets_what_it_asked_for(machine: Resources, made: Plan, wishes: list[Wish]) -> None:
+    """Exactly as many as it asked for, and only GPUs that are there."""
     for wish in wishes:
         seat = made.seats.get(wish.job)
         if seat is not None and wish.gpus is not None:
@@ -237,46 +231,17 @@ def test_no_gpu_is_given_twice_and_none_that_is_not_there(
             assert set(seat.own) <= set(machine.gpus or ())
 
 
-@given(machines(), wish_lists())
-def test_each_wish_has_one_answer(
-    state: tuple[Resources, list[Holder]], wishes: list[Wish]
-) -> None:
-    """It starts, tries, waits with a reason, or is not ready; the order of asking is nothing."""
-    machine, held = state
-    made = plan(machine, held, wishes)
+def each_has_one_answer(made: Plan, wishes: list[Wish]) -> None:
+    """It starts, tries, waits with a reason, or is not ready."""
     for wish in wishes:
         answers = (wish.job in made.seats, wish.job in made.tries, wish.job in made.queued)
         assert sum(answers) == 1 or (wish.soon and not any(answers))
         assert wish.job not in made.queued or made.queued[wish.job].reason
         assert not (wish.elsewhere and wish.job in made.seats)
-    assert plan(machine, held, wishes[::-1]) == made
 
 
-@given(machines(), wish_lists())
-def test_the_first_that_fits_does_not_wait(
-    state: tuple[Resources, list[Holder]], wishes: list[Wish]
-) -> None:
-    """Who would fit on the machine alone, and is the first by order of those who may, starts."""
-    machine, held = state
-    made = plan(machine, held, wishes)
-    able = [wish for wish in wishes if plan(machine, held, [wish]).seats]
-    for wish in sorted(wishes, key=lambda each: each.place):
-        alone = plan(machine, [], [wish])
-        if wish in able:
-            assert wish.job in made.seats
-            return
-        if wish.elsewhere or wish.yields or (wish.job in alone.queued and machine.gpus is not None):
-            continue  # it holds nobody up: it runs elsewhere, or can never run here
-        return
-
-
-@given(machines(), wish_lists())
-def test_nobody_overtakes_a_job_that_waits_for_the_same(
-    state: tuple[Resources, list[Holder]], wishes: list[Wish]
-) -> None:
-    """Of two that want GPUs, the later starts only if the earlier does, or can never run here."""
-    machine, held = state
-    made = plan(machine, held, wishes)
+def nobody_is_overtaken(machine: Resources, made: Plan, wishes: list[Wish]) -> None:
+    """Of two that want GPUs, the later starts only if the earlier does, or holds nobody up."""
     gpu = [w for w in wishes if w.gpus != 0 and w.sees != () and machine.gpus != ()]
     order = sorted(gpu, key=lambda each: each.place)
     for place, wish in enumerate(order):
@@ -285,19 +250,43 @@ def test_nobody_overtakes_a_job_that_waits_for_the_same(
             assert not [later.job for later in order[place + 1 :] if later.job in made.seats]
 
 
-@given(machines(), wish_lists())
-def test_the_limit_of_jobs_without_a_gpu_holds(
-    state: tuple[Resources, list[Holder]], wishes: list[Wish]
+def the_first_does_not_wait(
+    machine: Resources, held: list[Holder], made: Plan, wishes: list[Wish]
 ) -> None:
+    """Who would fit beside what is held, and is the first by order of those who may, starts."""
+    for wish in sorted(wishes, key=lambda each: each.place):
+        if plan(machine, held, [wish]).seats:
+            assert wish.job in made.seats
+            return
+        never = machine.gpus is not None and wish.job in plan(machine, [], [wish]).queued
+        if not (wish.elsewhere or wish.yields or never):
+            return
+
+
+def the_limit_of_jobs_without_a_gpu_holds(machine: Resources, all_of_them: list[Holder]) -> None:
     """Counted are those that use none here, asked or not."""
-    machine, held = state
-    made = plan(machine, held, wishes)
     none = [
         each
-        for each in everyone(held, made)
+        for each in all_of_them
         if not each.seat.own and (each.seat.sees == () or machine.gpus == ())
     ]
     assert machine.cpu_jobs is None or len(none) <= machine.cpu_jobs
+
+
+@given(machines(), wish_lists())
+def test_every_plan_keeps_the_rules(
+    state: tuple[Resources, list[Holder]], wishes: list[Wish]
+) -> None:
+    """Whatever is held and whoever asks, in whatever order."""
+    machine, held = state
+    made = plan(machine, held, wishes)
+    no_gpu_is_used_twice(machine, everyone(held, made))
+    each_gets_what_it_asked_for(machine, made, wishes)
+    each_has_one_answer(made, wishes)
+    nobody_is_overtaken(machine, made, wishes)
+    the_first_does_not_wait(machine, held, made, wishes)
+    the_limit_of_jobs_without_a_gpu_holds(machine, everyone(held, made))
+    assert plan(machine, held, wishes[::-1]) == made
 
 
 @given(machines(), wish_lists())

@@ -155,36 +155,33 @@ def test_jobs_that_do_not_ask_see_what_they_saw(world: World) -> None:
     assert floor.runs(machine, "hand")["gpus"] == "1"
 
 
-def test_a_crashed_job_keeps_its_place_but_not_its_gpus(world: World) -> None:
-    """It is there to be looked at; its GPU goes to the next."""
-    floor = Floor(world)
-    machine = world.machine(resources={"gpus": 1}, jobs={"max_crashes": 1})
-    machine.submit("bad", ["/bin/sh", "-c", "echo its last words; sleep 1; exit 3"], gpus=1)
-    floor.submit(machine, "next", 1, steps=5)
-    crashed = floor.state(machine, "bad", "crashed")
-    assert crashed["exit_status"] == 3
-    assert "its last words" in Path(crashed["output"]).read_text()
-    floor.state(machine, "next", "finished")
-    assert floor.starts("next")[0]["gpus"] == "0"
+def test_a_gpu_takes_its_job_with_it(world: World, short_dir: Path) -> None:
+    """A real program named nvidia-smi on the daemon's PATH: one GPU falls off the bus later.
 
-
-def test_gpus_are_asked_of_the_machine(world: World, short_dir: Path) -> None:
-    """A real program named nvidia-smi on the daemon's PATH; one GPU falls off the bus later."""
+    The crashed job is there to be looked at; what it had goes to others, except what is gone.
+    """
     uuids = ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-1f22a253-c329-dfb7-0db4-e005efb6a4c7"]
     answer = short_dir / "answer"
     answer.write_text("".join(f"{index}, {uuid}\n" for index, uuid in enumerate(uuids)))
     program = short_dir / "nvidia-smi"
     program.write_text(f"#!/bin/sh\ncat {answer}\n")
     program.chmod(0o755)
-    machine = world.machine_with({"PATH": f"{short_dir}:{os.environ['PATH']}"})
+    path = {"PATH": f"{short_dir}:{os.environ['PATH']}"}
+    machine = world.machine_with(path, jobs={"max_crashes": 1})
     floor = Floor(world)
     floor.submit(machine, "a", 2, steps=2)
     floor.state(machine, "a", "finished")
     assert floor.starts("a")[0]["gpus"] == "0,1"
     answer.write_text(f"0, {uuids[0]}\nUnable to determine the device handle for GPU0000:3B\n")
-    machine.submit("dies", ["/bin/sh", "-c", "exit 1"], gpus=1)
+    machine.submit("dies", ["/bin/sh", "-c", "echo its last words; exit 3"], gpus=2)
     world.until(lambda: "GPUs are gone" in machine.log(), "it is told")
     assert "cannot see all GPUs" in machine.log()
+    crashed = floor.state(machine, "dies", "crashed")
+    assert (crashed["exit_status"], crashed["gpus"]) == (3, [])
+    assert "its last words" in Path(crashed["output"]).read_text()
     floor.submit(machine, "b", 2, steps=2)
     reason = floor.state(machine, "b", "queued")["reason"]
     assert reason.startswith("needs 2 GPUs, this machine has only 1 (")
+    floor.submit(machine, "c", 1, steps=2)
+    floor.state(machine, "c", "finished")
+    assert floor.starts("c")[0]["gpus"] == "0"
