@@ -15,10 +15,12 @@ from spotwatchd import logs
 from spotwatchd.config import Config
 from spotwatchd.control.server import ControlServer
 from spotwatchd.core.events import Event, NoticeSeen
+from spotwatchd.core.job import ALIVE
 from spotwatchd.core.machine import Core
 from spotwatchd.core.settings import CoreSettings
 from spotwatchd.core.words import Life, MachineAction, Notice
 from spotwatchd.engine.desk import FrontDesk
+from spotwatchd.engine.gpus import GpuWatch
 from spotwatchd.engine.hands import Hands
 from spotwatchd.engine.helpers import unfinished_jobs
 from spotwatchd.engine.house import House
@@ -37,6 +39,8 @@ from spotwatchd.watch.imds import ImdsSettings, ImdsWatcher
 # library, about half a second of CPU beside somebody's training.
 _LOOK_AGAIN = 600.0
 _LOOK_SOON = 30.0  # when the store did not answer for one of them
+# Where nothing runs, a look disturbs nobody, and elsewhere a job may wait for room.
+_LOOK_IDLE = 60.0
 # What lacks only a user or room is offered again without asking the store.
 _OFFER_AGAIN = 5.0
 _LOOK_RETRY = (1.0, 30.0)
@@ -106,10 +110,11 @@ class Daemon:
             wall=time.time,
         )
         self._hands = Hands(self._house)
+        self._gpus = GpuWatch(self._house)
         self._engine = Engine(
             core,
             act=self._hands.act,
-            observe=self._hands.observe,
+            observe=self._observe,
             after_turn=self._hands.after_turn,
         )
         self._roster = Roster(self._house)
@@ -126,6 +131,10 @@ class Daemon:
 
     def _post(self, event: Event) -> None:
         self._engine.post(event)
+
+    def _observe(self, event: Event) -> None:
+        self._hands.observe(event)
+        self._gpus.observe(event)
 
     def _complain(self, error: SpotwatchError) -> None:
         self._log.error(error.what, where=error.where, fix=error.remedy)
@@ -160,6 +169,7 @@ class Daemon:
         await self._house.journal.open()
         await self._recall()
         self._begin(self._engine.run(), "engine")
+        self._begin(self._gpus.run(), "gpus")
         await self._control.start()
         if self._watcher is not None:
             self._begin(self._watcher.run(), "watch")
@@ -234,9 +244,18 @@ class Daemon:
             self._house.store_error, pause = None, _LOOK_RETRY[0]
             self._offers.look(found, store)
             unread = any(each.get("problem", {}).get("again") for each in found)
-            for _ in range(int((_LOOK_SOON if unread else _LOOK_AGAIN) / _OFFER_AGAIN)):
-                await asyncio.sleep(_OFFER_AGAIN)
-                self._offers.again()
+            await self._between_looks(_LOOK_SOON if unread else _LOOK_AGAIN)
+
+    async def _between_looks(self, seconds: float) -> None:
+        begun = self._house.clock()
+        while self._house.clock() - begun < (min(seconds, _LOOK_IDLE) if self._idle() else seconds):
+            await asyncio.sleep(_OFFER_AGAIN)
+            self._offers.again()
+
+    def _idle(self) -> bool:
+        """No training is here that a look could disturb."""
+        views = [self._house.core.view(name) for name in self._house.records]
+        return not any(view is not None and view.life in ALIVE for view in views)
 
     async def _leave_when_idle(self) -> None:
         quiet = 0.0

@@ -80,6 +80,13 @@ def register(subparsers: Parsers) -> None:
         metavar="PATH",
         help="must be there before the job starts on a machine",
     )
+    add("--gpus", type=int, metavar="N", help="GPUs that it gets for itself; 0: it needs none")
+    add(
+        "--priority",
+        type=int,
+        metavar="N",
+        help="where not all fit on the machine, a higher one starts first; 0 if not given",
+    )
     code.add_options(parser)
     add("--detach", action="store_true", help="return at once; the job goes on")
     options.common(parser)
@@ -127,7 +134,7 @@ def _body(args: argparse.Namespace) -> Document:
         "name": args.name,
         "argv": argv,
         "cwd": str(Path.cwd()),
-        "env": job_environment(os.environ, args.env),
+        "env": _environment(args),
         "checkpoint_dir": _checkpoint_directory(args.checkpoint_dir),
         "checkpoint_glob": args.checkpoint_glob,
         "store": args.store,
@@ -137,11 +144,20 @@ def _body(args: argparse.Namespace) -> Document:
         "env_file": _absolute(args.env_file),
         "env_command": args.env_command,
         "prepare": args.prepare,
+        "gpus": args.gpus,
+        "priority": args.priority,
         "data": [_absolute(path) for path in args.data] or None,
         "python": interpreter.recognise(argv[0]),
         **code.describe(args, Path.cwd(), _no_code(args)),
     }
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _environment(args: argparse.Namespace) -> dict[str, str]:
+    env = job_environment(os.environ, args.env)
+    if args.gpus is not None:
+        env.pop("CUDA_VISIBLE_DEVICES", None)  # each machine says which
+    return env
 
 
 def _absolute(text: str | None) -> str | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spotwatchd.cli.options import Parsers
 
 Document = dict[str, Any]
-_HEADER = ("JOB", "STATE", "STEP", "COMMITTED", "NEXT SAVE", "PROCESSES", "WHY")
+_HEADER = ("JOB", "STATE", "STEP", "COMMITTED", "NEXT SAVE", "PROCESSES", "GPUS", "WHY")
 
 
 def register(subparsers: Parsers) -> None:
@@ -102,6 +102,7 @@ def job_row(job: Document) -> tuple[str, ...]:
         _committed(job),
         _next(job.get("next_save_seconds")),
         str(job.get("processes", 0)),
+        ",".join(map(str, job.get("gpus") or ())) or "-",
         "; ".join(str(job[key]) for key in ("reason", "remedy") if job.get(key)),
     )
 

@@ -7,6 +7,16 @@ pages.py   docs/configuration.md and ``spotwatchd --check-config``
 """
 
 from spotwatchd.config.load import Loaded, load
-from spotwatchd.config.tree import Checkpoint, Config, Imds, Jobs, Lease, Log
+from spotwatchd.config.tree import Checkpoint, Config, Imds, Jobs, Lease, Log, Resources
 
-__all__ = ["Checkpoint", "Config", "Imds", "Jobs", "Lease", "Loaded", "Log", "load"]
+__all__ = [
+    "Checkpoint",
+    "Config",
+    "Imds",
+    "Jobs",
+    "Lease",
+    "Loaded",
+    "Log",
+    "Resources",
+    "load",
+]

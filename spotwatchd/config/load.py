@@ -40,6 +40,7 @@ NOT_SETTINGS = frozenset(
         "RESUME_FROM",
         "CAUSE",
         "RUN_ID",
+        "GPUS",
         "CONFIG",
     )
 )

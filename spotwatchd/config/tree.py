@@ -183,6 +183,25 @@ class Jobs:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What this machine has for jobs that ask for it (docs/several-jobs.md)."""
+
+    gpus: int | str = _setting(
+        WordOr("auto", Whole(0, 1024)),
+        "auto",
+        'How many GPUs may be given to jobs: those with the indices 0, 1 and so on. "auto" asks '
+        "nvidia-smi, then looks into /proc/driver/nvidia. A number also stands for accelerators "
+        "of other makers; jobs find their indices in SPOTWATCH_GPUS.",
+    )
+    cpu_jobs: int | None = _setting(
+        Whole(1, 10000),
+        None,
+        "How many jobs that use no GPU may run at a time.",
+        example="none, so any number",
+    )
+
+
+@dataclass(frozen=True)
 class Log:
     """What is logged, and how it looks."""
 
@@ -266,6 +285,7 @@ class Config:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     lease: Lease = field(default_factory=Lease)
     jobs: Jobs = field(default_factory=Jobs)
+    resources: Resources = field(default_factory=Resources)
     log: Log = field(default_factory=Log)
     private: bool = False
 
@@ -279,6 +299,7 @@ SECTIONS: dict[str, type[Any]] = {
     "checkpoint": Checkpoint,
     "lease": Lease,
     "jobs": Jobs,
+    "resources": Resources,
     "log": Log,
 }
 

@@ -45,6 +45,8 @@ class JobBody(Body):
         code: null, or where the code is: kind git (url, commit, root) or kind bundle
             (sha256, size, unpacked, entries, root; numbers as text).
         bundle: absolute path of the bundle on this machine.
+        gpus: how many it gets for itself; 0: none; null: it sees all, as others that say nothing.
+        priority: higher starts first where there is not room for all.
     """
 
     name: Annotated[str, c.JOB_NAME]
@@ -71,6 +73,8 @@ class JobBody(Body):
         None
     )
     bundle: Annotated[str, c.ABSOLUTE] | None = None
+    gpus: Annotated[int, c.GPUS] | None = None
+    priority: Annotated[int, c.PRIORITY] = 0
 
     def contradiction(self) -> tuple[str, str] | None:
         """The program needs a name; later arguments may be empty strings."""

@@ -43,6 +43,17 @@ class Take:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Look who has the lease of a job that there is no room for, until the next command.
+
+    Answers: Watched, at once and at each change.
+    """
+
+    job: str
+    no: int
+
+
+@dataclass(frozen=True)
 class Release:
     """Write into head how the attempt ended and give the lease back.
 
@@ -63,7 +74,8 @@ class Start:
 
     After Started comes JobExited.
 
-    ``cause`` tells why it runs: "first", "interruption", "crash", "restart".
+    ``cause`` tells why it runs: "first", "interruption", "crash", "restart"; ``gpus`` are
+    the indices of those that it has for itself, None when it did not ask.
     """
 
     job: str
@@ -71,6 +83,7 @@ class Start:
     attempt: int
     resume: Seal | None
     cause: str
+    gpus: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +239,7 @@ Action = (
     Ask
     | Withdraw
     | Take
+    | Watch
     | Release
     | Start
     | Stop

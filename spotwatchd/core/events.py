@@ -39,6 +39,15 @@ class Woken:
 
 
 @dataclass(frozen=True)
+class ResourcesSeen:
+    """What this machine has for jobs (resources.Resources); said again when it changed."""
+
+    gpus: tuple[int, ...] | None
+    cpu_jobs: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class JobAdded:
     """A job is registered, or found again in the journal after a restart of the daemon.
 
@@ -49,6 +58,7 @@ class JobAdded:
         ended: it already reached Life.DONE before the restart.
         told_to_leave: the newest ask on its board said so (a notice or a stop), so an exit
             with status 0 that happened while no daemon looked is not a finished run.
+        gpus: that its running processes were given, None when they did not ask.
     """
 
     job: str
@@ -58,6 +68,7 @@ class JobAdded:
     asked: int = 0
     ended: bool = False
     told_to_leave: bool = False
+    gpus: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,29 @@ class TakeFailed:
     job: str
     no: int
     reason: str
+
+
+@dataclass(frozen=True)
+class TakeWaits:
+    """Another machine has the lease; the take goes on."""
+
+    job: str
+    no: int
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How a job that waits for room is elsewhere.
+
+    Attributes:
+        elsewhere: another machine has the lease, and is alive as far as can be seen.
+        ended: "finished", "crashed", "stopped": head says so; "" while it is to be run.
+    """
+
+    job: str
+    no: int
+    elsewhere: bool
+    ended: str = ""
 
 
 @dataclass(frozen=True)
@@ -305,12 +339,15 @@ Event = (
     | NoticeGone
     | HintSeen
     | Woken
+    | ResourcesSeen
     | JobAdded
     | JobRemoved
     | ReplicatorUp
     | ReplicatorDown
     | Taken
     | TakeFailed
+    | TakeWaits
+    | Watched
     | LeaseLost
     | Released
     | ReleaseFailed

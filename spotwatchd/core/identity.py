@@ -43,9 +43,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     for name in _WHOLE:
         if old.get(name) != new.get(name):
             found.append(f"{name} {_shown(old.get(name))} -> {_shown(new.get(name))}")
+    found += _turn(old, new)
     found += [f"the {name}" for name in _UNSAID if old.get(name) != new.get(name)]
     found += _paths(old, new) + _code(old.get("code"), new.get("code"))
     return found + _env(old.get("env"), new.get("env"))
+
+
+def _turn(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What it asks of a machine, and its place in the queue; an older spec says neither."""
+    asked = old.get("gpus"), new.get("gpus")
+    place = old.get("priority") or 0, new.get("priority") or 0
+    found = [f"gpus {_shown(asked[0])} -> {_shown(asked[1])}"] if asked[0] != asked[1] else []
+    return found + ([f"priority {place[0]} -> {place[1]}"] if place[0] != place[1] else [])
 
 
 def _paths(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

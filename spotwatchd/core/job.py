@@ -6,12 +6,14 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from spotwatchd.core.resources import Seat
 from spotwatchd.core.table import LIFE, SAVING, follow
 from spotwatchd.core.traffic import Meter
 from spotwatchd.core.words import JobPolicy, Life, Outcome, Saving, Seal
 
 NOW = -math.inf  # as a time: it is due already
 ALIVE = (Life.STARTING, Life.RUNNING, Life.STOPPING)
+SEATED = (Life.TAKING, *ALIVE)
 FINAL = (Outcome.FINISHED, Outcome.STOPPED)
 REMEMBERED = 16  # seals, to recognise one that is reported twice
 
@@ -172,6 +174,7 @@ class Hold:
         generation: of the lease that is held, or None.
         maybe: it is held, or a take is on its way.
         take, release: numbers of the outstanding actions, or None.
+        watch: number of the Watch that goes on, or None.
         take_at, release_at: earliest time of the next try.
         floor: number of the newest take that succeeded: older completions are of an older life.
         lost: why the processes that run have no right to the job, "" when they have.
@@ -183,6 +186,7 @@ class Hold:
     maybe: bool = False
     take: int | None = None
     release: int | None = None
+    watch: int | None = None
     take_tries: int = 0
     release_tries: int = 0
     take_at: float = NOW
@@ -194,7 +198,7 @@ class Hold:
         """No lease, and none on its way."""
         self.generation = None
         self.maybe = False
-        self.take = self.release = None
+        self.take = self.release = self.watch = None
 
 
 @dataclass
@@ -219,6 +223,10 @@ class Job:
         meter: its uploads, measured.
         pace: the cap on them, None for none.
         paced: there ever was one, so a replicator that connects must be told.
+        seat: what it holds of the machine, None while it holds nothing.
+        trying: it may go for its lease without one.
+        added_at: when it was registered or found.
+        elsewhere: another machine had its lease when it was last looked at.
     """
 
     name: str
@@ -251,6 +259,10 @@ class Job:
     remedy: str = ""
     blocked_tries: int = 0
     unstarted: int = 0
+    seat: Seat | None = None
+    trying: bool = False
+    elsewhere: bool = False
+    added_at: float = NOW
 
     @property
     def alive(self) -> bool:
@@ -272,6 +284,9 @@ class Job:
     def live(self, cause: str) -> None:
         """Follow an arrow of the life table."""
         self.life = follow(LIFE, self.life, cause)
+        self.trying = False
+        if self.life not in SEATED:
+            self.seat = None
 
     def save(self, cause: str) -> None:
         """Follow an arrow of the saving table."""

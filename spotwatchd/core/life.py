@@ -6,7 +6,7 @@ decided by the rules (rules.py), so that a lost answer or a reconnect needs no s
 
 from __future__ import annotations
 
-from spotwatchd.core import policy, saving, settle
+from spotwatchd.core import policy, saving, seating, settle
 from spotwatchd.core.actions import Pace, Start
 from spotwatchd.core.drain import Drain
 from spotwatchd.core.events import (
@@ -38,6 +38,8 @@ def on_added(turn: Turn, event: JobAdded) -> None:
     if job is None:
         turn.world.jobs[event.job] = _new(turn, event)
         return
+    if job.life is Life.TAKING and seating.needs(job.policy) != seating.needs(event.policy):
+        job.seat = None  # changed on another machine: what it got does not fit any more
     job.policy = event.policy
     job.present = True
     if job.life is Life.DONE and not event.ended:
@@ -46,6 +48,7 @@ def on_added(turn: Turn, event: JobAdded) -> None:
         job.unsaved = False
         job.fruitless, job.hold.take_at = 0, NOW
         job.blocked, job.remedy, job.blocked_tries = "", "", 0  # it may be there by now
+        job.elsewhere, job.added_at = False, turn.now
 
 
 def _new(turn: Turn, event: JobAdded) -> Job:
@@ -53,9 +56,11 @@ def _new(turn: Turn, event: JobAdded) -> Job:
     first = Life.DONE if event.ended else first
     job = Job(event.job, event.policy, life=first, attempt=event.attempt, asked=event.asked)
     job.told = max(event.asked, 1) if event.told_to_leave else 0
+    job.added_at = turn.now
     if first is Life.RUNNING:
         job.ran = True
         job.running_since = turn.now
+        job.seat = seating.found_again(event.policy, event.gpus)
         _join_drain(turn.drain, event.job)
     return job
 
@@ -91,7 +96,7 @@ def on_replicator_up(turn: Turn, job: Job, event: Up) -> None:
 def on_replicator_down(_turn: Turn, job: Job, _event: Down) -> None:
     """Whatever was outstanding will be issued again once it is back."""
     job.hold.linked = False
-    job.hold.take = job.hold.release = None
+    job.hold.take = job.hold.release = job.hold.watch = None
     job.meter.restart()
     saving.forget_number(job)
 
@@ -146,10 +151,14 @@ def _begin(turn: Turn, job: Job, event: Taken) -> None:
     if not job.policy.managed:
         _runs(turn, job, "taken, runs already")
         return
+    if not seating.won(turn.world, job):
+        job.unstarted += 1  # the rules hand it back
+        return
     job.live("taken")
     job.start = turn.next_number()
     cause = job.cause or _cause_from_head(event, job.attempt - job.unstarted)
-    turn.do(Start(job.name, job.start, job.attempt, event.restored, cause))
+    given = None if job.policy.gpus is None or job.seat is None else job.seat.own
+    turn.do(Start(job.name, job.start, job.attempt, event.restored, cause, given))
 
 
 def _cause_from_head(event: Taken, attempt: int) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spotwatchd.core import events as e
-from spotwatchd.core import life, measuring, notice, saving, settle
+from spotwatchd.core import life, measuring, notice, saving, seating, settle
 from spotwatchd.core.actions import Action
 from spotwatchd.core.job import Job
 from spotwatchd.core.rules import MACHINE_RULES, RULES
@@ -74,6 +74,7 @@ MACHINE_HANDLERS: dict[type, Callable[[Turn, Any], None]] = {
     e.NoticeGone: notice.on_gone,
     e.HintSeen: _on_hint,
     e.Woken: _on_woken,
+    e.ResourcesSeen: seating.on_resources,
     e.JobAdded: life.on_added,
 }
 
@@ -83,6 +84,8 @@ JOB_HANDLERS: dict[type, Callable[[Turn, Job, Any], None]] = {
     e.ReplicatorDown: life.on_replicator_down,
     e.Taken: life.on_taken,
     e.TakeFailed: life.on_take_failed,
+    e.TakeWaits: seating.on_take_waits,
+    e.Watched: seating.on_watched,
     e.LeaseLost: life.on_lease_lost,
     e.Released: life.on_released,
     e.ReleaseFailed: life.on_release_failed,
@@ -124,6 +127,7 @@ class Core:
             event: what happened. Events about unknown jobs change nothing.
             now: seconds of CLOCK_BOOTTIME, never smaller than at the call before.
         """
+        self._world.now = now
         turn = Turn(self._world, now)
         name = getattr(event, "job", None)
         before = state_of(self._world, name)
@@ -175,6 +179,7 @@ class Core:
 
     def _round(self, turn: Turn) -> bool:
         world, done = turn.world, False
+        world.queue = seating.queued(world)
         for job in list(world.jobs.values()):
             for rule in RULES:
                 at = rule.at(world, job)

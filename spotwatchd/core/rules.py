@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spotwatchd.core import cadence, life, pacing, saving, settle
-from spotwatchd.core.actions import Release, Stop, Take
+from spotwatchd.core import cadence, life, pacing, saving, seating, settle
+from spotwatchd.core.actions import Release, Stop, Take, Watch
 from spotwatchd.core.job import NOW, Job
 from spotwatchd.core.turn import Turn, World
 from spotwatchd.core.words import Life, Outcome
@@ -24,8 +24,10 @@ def hand_back_at(world: World, job: Job) -> float | None:
     if job.life is Life.TAKING:
         return NOW if unwanted else None
     held = job.hold.maybe and not job.way.uncommitted
-    idle = job.life is Life.WAITING and (unwanted or not job.present)
-    return NOW if idle and held else None
+    if job.life is not Life.WAITING or not held:
+        return None
+    # One that waits for room here may find it on another machine.
+    return NOW if unwanted or not job.present or job.name in world.queue else None
 
 
 def hand_back(_turn: Turn, job: Job) -> None:
@@ -170,7 +172,9 @@ def take_at(world: World, job: Job) -> float | None:
     hold = job.hold
     if not hold.linked or hold.take is not None or hold.release is not None:
         return None
-    if job.life in (Life.WAITING, Life.TAKING):
+    if job.life is Life.WAITING:
+        return seating.wants_at(world, job) if seating.has_room(job) else None
+    if job.life is Life.TAKING:
         free = not world.drain.on and job.stop_since is None
         wanted = free and job.present and not job.way.uncommitted
     elif job.life is Life.RUNNING:
@@ -183,11 +187,24 @@ def take_at(world: World, job: Job) -> float | None:
 
 def take(turn: Turn, job: Job) -> None:
     """Ask for the lease (and what it restores)."""
+    job.hold.watch = None  # a take ends it
     job.hold.take = turn.next_number()
     job.hold.maybe = True
     if job.life is Life.WAITING:
         job.live("take")
     turn.do(Take(job.name, job.hold.take))
+
+
+def watch_at(world: World, job: Job) -> float | None:
+    """One that waits for room must know whether another machine runs it."""
+    free = job.life is Life.WAITING and job.hold.linked and not job.hold.maybe
+    return NOW if free and job.hold.watch is None and job.name in world.queue else None
+
+
+def watch(turn: Turn, job: Job) -> None:
+    """It goes on until the take."""
+    job.hold.watch = turn.next_number()
+    turn.do(Watch(job.name, job.hold.watch))
 
 
 def save_at(world: World, job: Job) -> float | None:
@@ -230,6 +247,7 @@ RULES: tuple[Rule, ...] = (
     Rule(stop_at, stop),
     Rule(release_at, release),
     Rule(take_at, take),
+    Rule(watch_at, watch),
     Rule(save_at, save),
 )
 
@@ -244,6 +262,7 @@ class MachineRule:
 
 MACHINE_RULES: tuple[MachineRule, ...] = (
     MachineRule(pacing.replan_at, pacing.replan),
+    MachineRule(seating.seat_at, seating.seat),
     MachineRule(settle.close_at, settle.close),
     MachineRule(settle.undrain_at, settle.undrain),
 )

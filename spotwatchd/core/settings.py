@@ -34,6 +34,8 @@ class CoreSettings:
         push_backoff: first and longest pause between tries of an upload or commit.
         restart_backoff: first and longest pause between runs without progress, takes, releases.
         blocked_backoff: first and longest pause before a machine that lacks something looks again.
+        link_wait: how long a job that was just added keeps its place before its replicator
+            is there: processes of ours take seconds to start where all start at once.
         story_lines: length of the story.
     """
 
@@ -56,4 +58,5 @@ class CoreSettings:
     push_backoff: tuple[float, float] = (0.2, 10.0)
     restart_backoff: tuple[float, float] = (1.0, 60.0)
     blocked_backoff: tuple[float, float] = (2.0, 30.0)
+    link_wait: float = 10.0
     story_lines: int = 1000

@@ -29,6 +29,7 @@ class IllegalMove(RuntimeError):
 LIFE: dict[tuple[Life, str], Life] = {
     (Life.WAITING, "take"): Life.TAKING,
     (Life.WAITING, "stop"): Life.DONE,
+    (Life.WAITING, "ended elsewhere"): Life.DONE,
     (Life.WAITING, "hand back"): Life.RELEASING,
     (Life.TAKING, "taken"): Life.STARTING,
     (Life.TAKING, "taken, runs already"): Life.RUNNING,

@@ -8,6 +8,7 @@ from spotwatchd.core.actions import Action, Report
 from spotwatchd.core.budget import Plan
 from spotwatchd.core.drain import Drain
 from spotwatchd.core.job import Job
+from spotwatchd.core.resources import Queued, Resources
 from spotwatchd.core.settings import CoreSettings
 from spotwatchd.core.traffic import Link
 
@@ -43,6 +44,9 @@ class World:
     Attributes:
         link: what is measured of the network.
         course: what the budget decided.
+        machine: what it has for jobs.
+        now: time of the newest turn.
+        queue: who waits for room, and why.
         hint_until: hints before this time repeat one that was followed.
     """
 
@@ -52,6 +56,9 @@ class World:
     drain: Drain = field(default_factory=Drain)
     link: Link = field(default_factory=Link)
     course: Course = field(default_factory=Course)
+    machine: Resources = field(default_factory=Resources)
+    now: float = 0.0
+    queue: dict[str, Queued] = field(default_factory=dict)
     hint_until: float = 0.0
     hint_key: str | None = None
 

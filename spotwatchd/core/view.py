@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from spotwatchd.core.actions import Action
 from spotwatchd.core.events import Event
 from spotwatchd.core.job import Job, Known
+from spotwatchd.core.resources import Queued
 from spotwatchd.core.rules import save_at
 from spotwatchd.core.table import Phase
 from spotwatchd.core.turn import World
@@ -39,6 +40,8 @@ class JobView:
         lost: why it lost the right to run, "" when it did not.
         asked: newest ask number.
         blocked, remedy: what this machine lacks, and what to do; "" when it lacks nothing.
+        queued: why there is no room for it now, None when that is not what it waits for.
+        gpus: that it has for itself, None when it did not ask.
     """
 
     job: str
@@ -59,6 +62,8 @@ class JobView:
     stopping: bool
     blocked: str = ""
     remedy: str = ""
+    queued: Queued | None = None
+    gpus: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,15 @@ def of_job(world: World, job: Job) -> JobView:
         stopping=job.stop_since is not None,
         blocked=job.blocked,
         remedy=job.remedy,
+        queued=world.queue.get(job.name),
+        gpus=_gpus(job),
     )
+
+
+def _gpus(job: Job) -> tuple[int, ...] | None:
+    if job.policy.gpus is None:
+        return None
+    return job.seat.own if job.seat is not None and job.alive else ()
 
 
 def _seal(known: Known | None) -> Seal | None:

@@ -58,12 +58,18 @@ class JobPolicy:
         interval: seconds between background saves; None = chosen from measured cost; 0 = never.
         max_crashes: crashes in a row without a new step before the job is given up.
         stop_on_lease_expiry: stop at expiry instead of training on while the store is away.
+        gpus, sees, priority, since, owner: see resources.Wish.
     """
 
     managed: bool = True
     interval: float | None = None
     max_crashes: int = 3
     stop_on_lease_expiry: bool = False
+    gpus: int | None = None
+    sees: tuple[int, ...] | None = None
+    priority: int = 0
+    since: str = ""
+    owner: str = ""
 
 
 class Life(str, Enum):

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from spotwatchd.core import events as ev
-from spotwatchd.core.words import Seal
+from spotwatchd.core.words import Outcome, Seal
 from spotwatchd.engine import text
 from spotwatchd.engine.adopting import adopt
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.house import House
+from spotwatchd.engine.policies import policy_of
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import JobError
 
@@ -64,17 +65,21 @@ def _hello(house: House, record: Record, message: dict[str, Any]) -> None:
 def _taken(house: House, record: Record, message: dict[str, Any]) -> None:
     restored = _seal(message["restored"])
     attempts = int(message.get("attempts", 0))
-    ended = str(message.get("ended") or "")
+    ended = _ended(message)
     interruption = message.get("interruption")
     if not isinstance(interruption, dict):
         interruption = None  # head is not trusted: what is no receipt is none
     previous = message.get("previous")
     if isinstance(message.get("spec"), dict) and not ended:
+        before = policy_of(record.kept, house.config)
         try:
             adopt(record.kept, message["spec"], house.config)
         except JobError as error:
             _turn_down(house, record, message, error)
             return
+        now = policy_of(record.kept, house.config)
+        if now != before:
+            house.post(ev.JobAdded(record.name, now))
         house.keep(record)
     record.restored, record.taken = restored, True
     if not record.managed:  # nobody here starts it, so this is where its attempt begins
@@ -130,7 +135,19 @@ def _prepared(_house: House, record: Record, message: dict[str, Any]) -> None:
 def _take_waiting(house: House, record: Record, message: dict[str, Any]) -> None:
     name = str(message.get("owner") or "another machine")
     record.kept.reason = f"waits for the lease of {name}"
+    house.post(ev.TakeWaits(record.name, int(message["no"])))
     house.tell(record, "waiting", owner=name, seconds=float(message.get("seconds", 0.0)))
+
+
+def _watched(house: House, record: Record, message: dict[str, Any]) -> None:
+    no, elsewhere = int(message["no"]), bool(message["elsewhere"])
+    house.post(ev.Watched(record.name, no, elsewhere, _ended(message)))
+
+
+def _ended(message: dict[str, Any]) -> str:
+    """How head says that it ended, "" when it is to be run."""
+    found = str(message.get("ended") or "")
+    return found and Outcome(found).value
 
 
 def _take_failed(house: House, record: Record, message: dict[str, Any]) -> None:
@@ -245,6 +262,7 @@ _RECEIVERS = {
     "blocked": _prepared,
     "take_waiting": _take_waiting,
     "take_failed": _take_failed,
+    "watched": _watched,
     "uploaded": _uploaded,
     "progress": _progress,
     "growing": _growing,

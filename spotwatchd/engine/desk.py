@@ -24,9 +24,10 @@ from spotwatchd.core import events as ev
 from spotwatchd.core.words import MachineAction, Notice, Seal
 from spotwatchd.engine import answers, offers
 from spotwatchd.engine.house import House
+from spotwatchd.engine.policies import policy_of
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
-from spotwatchd.engine.state import state_of
+from spotwatchd.engine.state import state_of, why
 from spotwatchd.engine.wishes import Wishes
 from spotwatchd.errors import JobError
 from spotwatchd.jobs.pidfd import Watched
@@ -129,8 +130,10 @@ class FrontDesk:
             "store": kept.store,
             "checkpoint_dir": kept.body.checkpoint_dir,
             "output": str(record.attempt_directory / "output.log") if kept.attempt else None,
-            "reason": view.blocked if view and state == "blocked" else kept.reason,
-            "remedy": view.remedy if view and state == "blocked" else "",
+            "gpus": None if view is None or view.gpus is None else list(view.gpus),
+            "gpus_wanted": kept.body.gpus,
+            "priority": kept.body.priority,
+            **why(view, kept, state),
             "run_id": kept.run_id,
             "uid": kept.uid,
         }
@@ -164,7 +167,7 @@ class FrontDesk:
         else:
             record.processes[key] = Watched(pidfd, lambda: self._left(record, key))
             if not record.managed and len(record.processes) == 1:
-                self._house.post(ev.JobAdded(name, self._roster.policy(record.kept.body)))
+                self._house.post(ev.JobAdded(name, policy_of(record.kept, self._house.config)))
             self._house.post(ev.ProcessJoined(name, key))
         if body.step is not None:
             record.step = body.step

@@ -13,14 +13,14 @@ from typing import Any
 
 from spotwatchd.core import actions as do
 from spotwatchd.core import events as ev
+from spotwatchd.core.resources import Queued
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
 from spotwatchd.engine import decisions, readiness, text
 from spotwatchd.engine.house import House
+from spotwatchd.engine.orders import ask_signal, order_of
 from spotwatchd.engine.preparing import NotReady
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import SpotwatchError
-from spotwatchd.jobs.launcher import Order
-from spotwatchd.jobs.spawn import account
 
 
 def seal_document(seal: Seal) -> dict[str, Any]:
@@ -78,6 +78,9 @@ class Hands:
         match action:
             case do.Take():
                 record.link.send({"do": "take", "no": action.no})
+            case do.Watch():
+                fresh = record.kept.attempt == 0 and not record.kept.foreign
+                record.link.send({"do": "watch", "no": action.no, "fresh": fresh})
             case do.CancelUpload():
                 record.link.send({"do": "cancel", "no": action.no})
             case do.Pace():
@@ -159,6 +162,7 @@ class Hands:
         record.kept.attempt = action.attempt
         record.kept.finished = record.kept.told = False
         record.kept.exit_status = None
+        record.kept.gpus = None if action.gpus is None else list(action.gpus)
         record.restored = action.resume
         record.cause = action.cause
         record.awaiting_first_step = True
@@ -169,9 +173,13 @@ class Hands:
             self._exited(record, action.attempt, status)
 
         try:
-            order = await readiness.ready(self._house, record, action, self._order(record))
+            order = await readiness.ready(
+                self._house, record, action, order_of(self._house.config, record)
+            )
             record.kept.running = True
             self._house.keep(record)
+            # A daemon that comes back must know which attempt has which GPUs.
+            await self._house.journal.flush()
             await self._house.launcher.start(order, gone)
         except NotReady as error:
             readiness.blocked(self._house, record, action, error)
@@ -181,38 +189,6 @@ class Hands:
             self._house.post(ev.StartFailed(record.name, action.no, error.what))
         else:
             self._house.post(ev.Started(record.name, action.no))
-
-    def _order(self, record: Record) -> Order:
-        body = record.kept.body
-        who = account(record.kept.uid, record.kept.gid)
-        number = ask_signal(record)
-        own = {"HOME": who.home, "USER": who.name, "LOGNAME": who.name}
-        return Order(
-            job=record.name,
-            attempt=record.kept.attempt,
-            argv=body.argv or [],
-            cwd=body.cwd or "/",
-            env={**body.env, **(own if record.kept.foreign else {}), **self._facts(record)},
-            who=who,
-            directory=record.attempt_directory,
-            grace=self._house.config.jobs.stop_grace,
-            ask_signal=number,
-            env_file=body.env_file,
-            env_command=body.env_command,
-        )
-
-    def _facts(self, record: Record) -> dict[str, str]:
-        restored = record.restored
-        return {
-            "SPOTWATCH_SOCKET": str(self._house.config.socket),
-            "SPOTWATCH_JOB": record.name,
-            "SPOTWATCH_CHECKPOINT_DIR": record.kept.body.checkpoint_dir,
-            "SPOTWATCH_ATTEMPT": str(record.kept.attempt),
-            "SPOTWATCH_RESUME_STEP": "" if restored is None else str(restored.step),
-            "SPOTWATCH_RESUME_FROM": record.resume_path or "",
-            "SPOTWATCH_CAUSE": record.cause,
-            "SPOTWATCH_RUN_ID": record.kept.run_id,
-        }
 
     def _exited(self, record: Record, attempt: int, status: int | None) -> None:
         record.kept.exit_status, record.kept.running = status, False
@@ -346,12 +322,23 @@ class Hands:
         """Tell listeners of jobs whose life changed."""
         for name, record in list(self._house.records.items()):
             view = self._house.core.view(name)
+            if view is not None:
+                self._queued(record, view.queued)
             if view is None or self._lives.get(name) is view.life:
                 continue
             self._lives[name] = view.life
             record.events.send({"event": "state", "job": name, "state": view.life.value})
             if view.life is Life.DONE:
                 self._over(record, view.outcome.value if view.outcome else None)
+
+    def _queued(self, record: Record, why: Queued | None) -> None:
+        reason = None if why is None else why.reason
+        if reason is None or reason == record.queued:
+            record.queued = reason
+            return
+        record.queued = reason
+        line = f"queued: {reason}" if self._house.is_news(record, f"queued {reason}") else None
+        self._house.tell(record, "queued", line, reason=reason)
 
     def _over(self, record: Record, outcome: str | None) -> None:
         record.kept.ended = True
@@ -385,15 +372,3 @@ class Hands:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def ask_signal(record: Record) -> int | None:
-    """The signal that tells this job's program of an interruption, or None.
-
-    Programs without the client (a checkpoint pattern says so) get SIGTERM unless they
-    chose another one: it is what a machine that goes down sends anyway.
-    """
-    body = record.kept.body
-    if body.signal is not None:
-        return int(signal.Signals[body.signal])
-    return int(signal.SIGTERM) if body.checkpoint_glob else None

@@ -52,7 +52,7 @@ def spec_of(body: JobBody, user: str) -> dict[str, Any]:
 
 def needs_of(body: JobBody) -> dict[str, Any]:
     """What a machine must have besides the checkpoint, as the spec says it."""
-    names = ("env_file", "env_command", "data", "prepare", "python", "code")
+    names = ("env_file", "env_command", "data", "prepare", "python", "code", "gpus", "priority")
     return {name: getattr(body, name) for name in names}
 
 

@@ -84,6 +84,9 @@ _NOTHING: Document = {
     "store": None,
     "checkpoint_dir": None,
     "output": None,
+    "gpus": None,
+    "gpus_wanted": None,
+    "priority": 0,
     "run_id": None,
     "uid": None,
 }

@@ -36,6 +36,7 @@ class Kept:
         origin: its user as the store names them; "" when it was registered on this machine.
         reason: why it waits or ended, for people.
         revision, replaces: see identity.Place.
+        gpus: indices that the newest attempt was given, None when it did not ask.
     """
 
     uid: int
@@ -56,6 +57,7 @@ class Kept:
     revision: int = 0
     replaces: str = ""
     origin: str = ""
+    gpus: list[int] | None = None
 
     @property
     def foreign(self) -> bool:
@@ -107,6 +109,7 @@ class Record:
     restart: bool = False  # start it again once it has stopped
     complaints: dict[str, float] = field(default_factory=dict)
     preparing: Preparing | None = None
+    queued: str | None = None  # why it waits for room, as people were told
 
     @property
     def managed(self) -> bool:

@@ -17,6 +17,7 @@ from spotwatchd.engine.house import House
 from spotwatchd.engine.identity import Place, place, spec_of
 from spotwatchd.engine.job_document import replicator_document
 from spotwatchd.engine.link import Link
+from spotwatchd.engine.policies import policy_of
 from spotwatchd.engine.records import Kept, Record
 from spotwatchd.engine.trust import admit, not_theirs
 from spotwatchd.errors import JobError, SpotwatchError
@@ -75,7 +76,7 @@ class Roster:
         )
         record = self._enter(kept)
         self._house.keep(record)
-        self._house.post(ev.JobAdded(record.name, self.policy(body)))
+        self._house.post(ev.JobAdded(record.name, self._policy(kept)))
         return record
 
     def _again(self, record: Record, uid: int, body: JobBody) -> Record:
@@ -126,18 +127,8 @@ class Roster:
                 remedy="wait until one has ended, or raise the limit in the configuration",
             )
 
-    def policy(self, body: JobBody) -> JobPolicy:
-        """What the core must know of a job."""
-        interval = body.interval
-        if interval is None and body.checkpoint_glob:
-            interval = 0.0  # a program without the client cannot be asked to save and go on
-        if interval is None and isinstance(self._house.config.checkpoint.interval, (int, float)):
-            interval = float(self._house.config.checkpoint.interval)
-        return JobPolicy(
-            managed=body.argv is not None,
-            interval=interval,
-            max_crashes=self._house.config.jobs.max_crashes,
-        )
+    def _policy(self, kept: Kept) -> JobPolicy:
+        return policy_of(kept, self._house.config)
 
     def _enter(self, kept: Kept) -> Record:
         name = kept.body.name
@@ -205,7 +196,7 @@ class Roster:
             old.abandon()
         self._attend(record)
         self._house.keep(record)
-        self._house.post(ev.JobAdded(record.name, self.policy(kept.body), attempt=kept.attempt))
+        self._house.post(ev.JobAdded(record.name, self._policy(kept), attempt=kept.attempt))
 
     async def forget(self, record: Record) -> None:
         """A job that was removed: nothing of it stays with the daemon."""
@@ -237,12 +228,13 @@ class Roster:
         self._house.post(
             ev.JobAdded(
                 record.name,
-                self.policy(kept.body),
+                self._policy(kept),
                 running=running or died_unseen,
                 attempt=kept.attempt,
                 asked=kept.asked,
                 told_to_leave=kept.told,
                 ended=kept.ended,
+                gpus=None if kept.gpus is None else tuple(kept.gpus),
             )
         )
         if died_unseen:
@@ -302,7 +294,7 @@ class Roster:
         )
         record = self._enter(kept)
         self._house.keep(record)
-        self._house.post(ev.JobAdded(name, self.policy(body)))
+        self._house.post(ev.JobAdded(name, self._policy(kept)))
         return ""
 
     def _take_back(self, record: Record, spec: Any, store: str, asker: int) -> None:

@@ -17,6 +17,17 @@ _CALM = {
 }
 
 
+def why(view: JobView | None, kept: Kept, state: str) -> dict[str, str | None]:
+    """Why it is in that state, and what a person can do about it."""
+    room = view.queued if view is not None else None
+    if view is not None and state == "blocked":
+        later = f"; looked at again when there is room: {room.reason}" if room else ""
+        return {"reason": view.blocked + later, "remedy": view.remedy}
+    if room is not None:
+        return {"reason": room.reason, "remedy": room.remedy}
+    return {"reason": kept.reason, "remedy": ""}
+
+
 def state_of(view: JobView | None, kept: Kept, *, draining: bool) -> str:
     """One of running, queued, blocked, saving, interrupted, stopped, crashed, finished."""
     if view is None or view.life is Life.DONE:

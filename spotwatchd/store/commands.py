@@ -12,7 +12,10 @@ from spotwatchd.core.fields import Fields
 from spotwatchd.core.words import Seal
 from spotwatchd.store.local_journal import parse_seal
 
-WORDS = ("take", "prepare", "upload", "commit", "cancel", "release", "weight", "pace", "quit")
+WORDS = (
+    *("take", "watch", "prepare", "upload", "commit", "cancel", "release"),
+    *("weight", "pace", "quit"),
+)
 _CANCELLABLE = ("upload", "commit", "prepare")
 
 
@@ -24,6 +27,7 @@ class Command:
         rate: of a pace: bytes a second, None for no limit.
         env: of a prepare: the environment of the job's program.
         here: of a prepare: the job was registered on this machine.
+        fresh: of a watch: the job never ran, so the store may not know it.
         cancelled: set when nobody wants it any more.
     """
 
@@ -39,6 +43,7 @@ class Command:
     rate: float | None = None
     env: dict[str, str] = field(default_factory=dict)
     here: bool = False
+    fresh: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
 
@@ -59,6 +64,7 @@ def parse_command(message: Any) -> Command:
         rate=_rate(fields) if do == "pace" else None,
         env=_environment(fields) if do == "prepare" else {},
         here=fields.flag("here") if do == "prepare" else False,
+        fresh=fields.flag("fresh") if do == "watch" else False,
     )
 
 
@@ -94,8 +100,9 @@ class Waiting:
         self._current: Command | None = None
 
     def put(self, command: Command) -> None:
-        """At the end; a release ends the takes and preparations before it."""
+        """At the end; a release ends the takes and preparations before it, anything a watch."""
         with self._changed:
+            self._cancel(lambda other: other.do == "watch")
             if command.do == "release":
                 self._cancel(lambda other: other.do in ("take", "prepare"))
             if command.do == "prepare" and self._is_known(command):

@@ -15,17 +15,19 @@ from typing import Any
 from spotwatchd.core.fence import rebuild
 from spotwatchd.core.fields import VERSION
 from spotwatchd.core.head import Head
+from spotwatchd.core.identity import agreed
 from spotwatchd.core.ids import CheckpointId, is_job_name
 from spotwatchd.core.retention import candidates
 from spotwatchd.core.spec import Spec, parse_spec
 from spotwatchd.errors import Conflict, Damaged, JobError, StoreError
 from spotwatchd.store.base import Backend
 from spotwatchd.store.heads import read_head
-from spotwatchd.store.layout import spec_key
+from spotwatchd.store.layout import head_key, lease_key, spec_key
 from spotwatchd.store.listing import complete_manifests
 from spotwatchd.store.partial import give_up
 from spotwatchd.store.patience import FIRST_PAUSE
 from spotwatchd.store.restore import RestoredCheckpoint, restore, until_sure
+from spotwatchd.store.swap import new_nonce
 
 _ROUNDS = 5
 
@@ -108,6 +110,23 @@ def write_spec(backend: Backend, spec: Spec) -> Spec:
             continue
         return wanted
     raise Conflict("cannot write the spec: it changes too fast", where=spec_key(spec.name))
+
+
+def announce(backend: Backend, spec: Spec) -> None:
+    """Put a job that never ran into the store: its spec, and a head that people can stop.
+
+    Whatever is there is left alone. Raises Damaged, StoreUnavailable, StoreDenied.
+    """
+    name = spec.name
+    if any(backend.read_document(key(name)) for key in (head_key, lease_key)):
+        return  # it was taken before, or is being removed
+    with contextlib.suppress(Conflict):
+        body = agreed(spec, None, follow=False).encode()
+        backend.write_document(spec_key(name), body, None)
+    found = read_spec(backend, name) or spec
+    head = Head(name, found.run_id, generation=0, state="interrupted", written_by=new_nonce())
+    with contextlib.suppress(Conflict):
+        backend.write_document(head_key(name), head.encode(), None)
 
 
 def _readable(backend: Backend, job: str) -> Spec | None:

@@ -116,6 +116,12 @@ class Leasing:
             generation = generation_after(lease.generation if lease else 0)
             return self._take(generation, document.version if document else None)
 
+    def is_free(self) -> bool:
+        """Whether ``try_take`` would take it now."""
+        with self._lock:
+            document = self.backend.read_document(self._key)
+            return self._must_wait(document, self._parse(document)) is None
+
     def _parse(self, document: Document | None) -> Lease | None:
         if document is None:
             return None

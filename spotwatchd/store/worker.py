@@ -22,6 +22,7 @@ from spotwatchd.store.patience import Cancelled, Patience
 from spotwatchd.store.preparing import prepare
 from spotwatchd.store.resuming import Tell
 from spotwatchd.store.swap import boottime
+from spotwatchd.store.watching import watch
 
 # At most one line of progress in this time.
 _PROGRESS_EVERY = 5.0
@@ -103,6 +104,7 @@ class Worker:
     def _do(self, command: Command) -> None:
         doing = {
             "take": self._take,
+            "watch": self._watch,
             "prepare": self._prepare,
             "upload": self._upload,
             "commit": self._commit,
@@ -122,10 +124,7 @@ class Worker:
     def _take(self, command: Command) -> None:
         limits = Patience(cancelled=command.cancelled, trouble=self._trouble)
         try:
-            if not self._probed:
-                limits.retry(self.custody.backend.probe)
-                self._probed = True
-            self._publish(limits)
+            self._make_known(limits)
             taken = self.custody.take(limits, lambda waiting: self._tell_waiting(command, waiting))
         except (SpotwatchError, OSError) as error:
             self._failed("take_failed", command, error)
@@ -134,6 +133,34 @@ class Worker:
         if taken.uncommitted and taken.restored is not None:
             self._say({"event": "sealed", "seal": seal_json(taken.restored)})
         self._settled()
+
+    def _make_known(self, limits: Patience) -> None:
+        if not self._probed:
+            limits.retry(self.custody.backend.probe)
+            self._probed = True
+        self._publish(limits)
+
+    def _watch(self, command: Command) -> None:
+        limits = Patience(cancelled=command.cancelled, trouble=self._trouble, still=self._stays)
+        try:
+            if command.fresh:
+                self._make_known(limits)
+            watch(
+                self.custody,
+                limits,
+                lambda elsewhere, ended: self._say(
+                    {"event": "watched", "no": command.no, "elsewhere": elsewhere, "ended": ended}
+                ),
+                fresh=command.fresh,
+            )
+        except Cancelled:
+            return
+        except (SpotwatchError, OSError) as error:
+            self._alarm(error)
+
+    def _stays(self) -> None:
+        if self.quitting:
+            raise Cancelled("the replicator is told to quit")
 
     # ------------------------------------------------------------------ what else it needs
 

@@ -65,6 +65,7 @@ def test_status_shows_watch_store_interruption_and_jobs(
     job = job_document(
         "resnet", step=18241, committed_step=18000, committed_at=committed, next_save_seconds=330.0
     )
+    job["gpus"] = [0, 2]
     fake.answers["/v1/status"] = (200, {**STATUS, "jobs": [job]})
     lines = spotwatch("status").stdout.splitlines()
     rows = [" ".join(line.split()) for line in lines]
@@ -74,8 +75,8 @@ def test_status_shows_watch_store_interruption_and_jobs(
         "store s3://acme/team no error",
         "interruption terminate (ec2-spot) 1 min 11 s left",
         "",
-        "JOB STATE STEP COMMITTED NEXT SAVE PROCESSES WHY",
-        "resnet running 18,241 18,000 (2 min 5 s ago) in 5 min 30 s 0",
+        "JOB STATE STEP COMMITTED NEXT SAVE PROCESSES GPUS WHY",
+        "resnet running 18,241 18,000 (2 min 5 s ago) in 5 min 30 s 0 0,2",
     ]
 
 

@@ -44,6 +44,14 @@ class World:
         self.machines.append(made)
         return made.boot()
 
+    def machine_with(self, env: dict[str, str], **settings: Any) -> Machine:
+        """Switch on a fresh machine whose daemon has more in its environment."""
+        name = f"m{len(self.machines) + 1}"
+        merged = {**SETTINGS, **settings}
+        made = Machine(name, self.root / name, self.store, settings=merged, env=env)
+        self.machines.append(made)
+        return made.boot()
+
     def argv(
         self, steps: int = 100_000, step: float = 0.01, save: float = 0.0, kilobytes: int = 4
     ) -> list[str]:

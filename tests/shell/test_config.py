@@ -60,6 +60,10 @@ undrain_after = 10
 max_jobs = 3
 max_processes = 9
 
+[resources]
+gpus = 4
+cpu_jobs = 2
+
 [log]
 format = "json"
 level = "debug"
@@ -94,6 +98,8 @@ EXPECTED: dict[str, Any] = {
     "jobs.undrain_after": 10.0,
     "jobs.max_jobs": 3,
     "jobs.max_processes": 9,
+    "resources.gpus": 4,
+    "resources.cpu_jobs": 2,
     "log.format": "json",
     "log.level": "debug",
 }
@@ -182,6 +188,8 @@ WRONG = {
     "[jobs]\nmax_jobs = 0": ("jobs.max_jobs = 0", "line 2", "from 1 to 10000"),
     '[log]\nlevel = "loud"': ('log.level = "loud"', "line 2", '"debug" or "info"'),
     '[checkpoint]\nupload_limit = "50Mb/s"': ("upload_limit", "line 2", '"50MB" or "50MiB"'),
+    '[resources]\ngpus = "all"': ('gpus = "all"', "line 2", '"auto" or a whole number'),
+    "[resources]\ncpu_jobs = 0": ("cpu_jobs = 0", "line 2", "from 1"),
     "[checkpoint]\nupload_limit = 999": ("upload_limit = 999", "line 2", "from 1000"),
     '[checkpoint]\nupload_limit = "0.9KB"': ("upload_limit", "line 2", "from 1000"),
     '[checkpoint]\ninterval = "often"': ("checkpoint.interval", "line 2", '"auto" or a number'),
