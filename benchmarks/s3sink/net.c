@@ -76,7 +76,9 @@ static void *tls_accept(int fd) {
 #endif
 
 bool channel_open(Channel *channel, int fd) {
-    int one = 1, small = 256 << 10;
+    int one = 1;
+    /* At most a hundredth of a second of the link. */
+    int small = rate > 0 && rate < 25.6e6 ? (int)(rate / 100) : 256 << 10;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     /* Megabytes that wait in a buffer have not gone over a slow link yet. */
     if (rate > 0) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);

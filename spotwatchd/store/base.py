@@ -97,6 +97,9 @@ class Backend(Protocol):
 
     url: str
 
+    def unsent(self) -> int:
+        """Bytes of bodies that ``Limits.spend`` was told of and that wait in this machine yet."""
+
     def read_document(self, key: str, *, once: bool = False) -> Document | None:
         """The newest version, or None. ``once``: a failure is not tried again inside."""
 

@@ -35,6 +35,10 @@ class DirectoryBackend:
         self.root = root
         self.url = url
 
+    def unsent(self) -> int:
+        """See base.Backend."""
+        return 0
+
     def read_document(self, key: str, *, once: bool = False) -> Document | None:  # noqa: ARG002 - always
         """See base.Backend."""
         with self._doing("read", check_document_key(key)):

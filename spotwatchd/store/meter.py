@@ -1,4 +1,8 @@
-"""How far an upload is: counted as bytes leave, said at most twice a second."""
+"""How far an upload is: counted as bytes leave, said at most twice a second.
+
+Bytes that wait in the kernel have not left: megabytes fit there, and they would look like a
+link many times faster than it is whenever an upload begins, or goes on after a pause.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +24,23 @@ class Meter:
         pace: how fast they may leave.
         say: told (bytes that the store has, about; bytes in all).
         every: seconds between two such words, and before the first.
+        waiting: bytes of those counted that have not left this machine yet.
 
     Attributes:
         sent: bytes that left this machine, those that left twice counted twice.
     """
 
     def __init__(
-        self, pace: Pace, say: Said = lambda _sent, _size: None, every: float = _EVERY
+        self,
+        pace: Pace,
+        say: Said = lambda _sent, _size: None,
+        every: float = _EVERY,
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._pace = pace
         self._say = say
         self._every = every
+        self._waiting = waiting
         self._lock = threading.Lock()
         self._there = 0
         self._size = 0
@@ -41,8 +51,8 @@ class Meter:
         """The upload begins: ``there`` of its ``size`` bytes need not be sent."""
         with self._lock:
             self._there, self._size, self.sent = there, size, 0
-            # The first bytes only fill the kernel's buffers: said at once they would look like
-            # a link many times faster than it is.
+            # The first bytes only fill buffers: said at once they would look like a link many
+            # times faster than it is.
             self._said_at = boottime()
 
     def spend(self, size: int, check: Callable[[], None]) -> None:
@@ -54,6 +64,7 @@ class Meter:
             due = self._size > 0 and now - self._said_at >= self._every
             if due:
                 self._said_at = now
-            told = min(self._size, self._there + self.sent)
+            left = max(0, self.sent - self._waiting()) if due else 0
+            told = min(self._size, self._there + left)
         if due:
             self._say(told, self._size)

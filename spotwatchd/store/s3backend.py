@@ -75,6 +75,10 @@ class S3Backend:
         """
         self._carrier().warm(self._options.threads, limits)
 
+    def unsent(self) -> int:
+        """See base.Backend."""
+        return self._made.unsent() if self._made else 0
+
     def read_document(self, key: str, *, once: bool = False) -> Document | None:
         """See base.Backend. The version's token is the ETag."""
         full = self._full(check_document_key(key))

@@ -123,3 +123,7 @@ class Carrier(Protocol):
     def warm(self, count: int, limits: Limits) -> None:
         """Have ``count`` connections and the credentials ready."""
         ...
+
+    def unsent(self) -> int:
+        """Bytes that were given away and wait in this machine, as far as one can tell."""
+        ...

@@ -8,11 +8,13 @@ time-out) is told from slowness.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import ssl
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,6 +124,14 @@ class Connection:
         self.reusable = False
         with contextlib.suppress(OSError):
             self._plain.close()
+
+    def unsent(self) -> int:
+        """Bytes that were given to the kernel and not acknowledged yet; see tcp(7), SIOCOUTQ."""
+        try:
+            answer = fcntl.ioctl(self._plain.fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # it is closed
+            return 0
+        return int(struct.unpack("i", answer)[0])
 
     def is_stale(self) -> bool:
         """Whether the other side has closed it while nobody looked."""

@@ -26,6 +26,10 @@ class Library:
         """See Carrier."""
         self._call.keys()
 
+    def unsent(self) -> int:
+        """See Carrier."""
+        return 0
+
     def put(self, target: Target, crc: int, body: bytes | Piece, limits: Limits) -> Receipt:
         """See Carrier."""
         parameters: dict[str, Any] = {"ChecksumCRC64NVME": to_base64(crc)}

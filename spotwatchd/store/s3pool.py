@@ -24,6 +24,7 @@ class Pool:
         self._timeouts = timeouts
         self._most = most
         self._idle: list[Connection] = []
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
 
@@ -41,7 +42,16 @@ class Pool:
         return kept
 
     def _connect(self, limits: Limits) -> Connection:
-        return Connection(self._address, self._timeouts, limits)
+        made = Connection(self._address, self._timeouts, limits)
+        with self._lock:
+            self._all.add(made)
+        return made
+
+    def unsent(self) -> int:
+        """See s3client.Carrier."""
+        with self._lock:
+            present = list(self._all)
+        return sum(connection.unsent() for connection in present)
 
     def _take(self) -> Connection | None:
         while True:

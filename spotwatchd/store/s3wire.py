@@ -53,6 +53,10 @@ class Wire:
         except Broken as error:
             raise self._failure(error, "connect", "") from error
 
+    def unsent(self) -> int:
+        """See Carrier."""
+        return self._pool.unsent()
+
     def put(self, target: Target, crc: int, body: bytes | Piece, limits: Limits) -> Receipt:
         """See Carrier."""
         size = len(body) if isinstance(body, bytes) else body.size

@@ -225,7 +225,11 @@ class Worker:
 
     def _meter(self, command: Command) -> Meter:
         event = {"event": "progress", "no": command.no}
-        return Meter(self.pace, lambda sent, size: self._say({**event, "sent": sent, "size": size}))
+        return Meter(
+            self.pace,
+            lambda sent, size: self._say({**event, "sent": sent, "size": size}),
+            waiting=self.custody.backend.unsent,
+        )
 
     def _upload(self, command: Command) -> None:
         assert command.seal is not None  # noqa: S101 - parse_command saw to it

@@ -210,6 +210,24 @@ def test_a_send_ends_in_its_middle(aws_environment: StoreOptions, piece: Piece, 
             part(store, piece, limits)
 
 
+def test_what_nobody_takes_has_not_been_sent(aws_environment: StoreOptions, piece: Piece) -> None:
+    """The kernel took it, and has most of it until the connection is closed."""
+    waiting: list[int] = []
+
+    def script(peer: Peer) -> None:
+        peer.head()
+        peer.stay()
+
+    with Scripted(script) as server:
+        store = open_backend(f"s3://bucket/p?endpoint={server.endpoint}", aws_environment)
+        assert store.unsent() == 0
+        limits = Patience(boottime() + 1, flow=lambda _size, _check: waiting.append(store.unsent()))
+        with pytest.raises(OutOfTime):
+            part(store, piece, limits)
+        assert max(waiting) > 100_000
+        assert store.unsent() == 0
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -119,6 +119,17 @@ def test_the_meter_tells_what_is_there() -> None:
     assert meter.sent == 90
 
 
+def test_what_waits_in_this_machine_has_not_been_sent() -> None:
+    said: list[int] = []
+    waiting = [25]
+    meter = Meter(Pace(), lambda sent, _: said.append(sent), every=0, waiting=waiting.pop)
+    meter.begin(40, 100)
+    meter.spend(30, lambda: None)
+    waiting.append(90)
+    meter.spend(10, lambda: None)
+    assert said == [45, 40]
+
+
 def test_the_first_bytes_of_an_upload_are_not_told_at_once() -> None:
     """They go into buffers, faster than any link."""
     said: list[tuple[int, int]] = []
