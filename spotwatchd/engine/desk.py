@@ -10,6 +10,7 @@ from typing import Any
 
 from spotwatchd import __version__
 from spotwatchd.control.bodies import (
+    EXTERNAL,
     ControlBody,
     FinishBody,
     InterruptBody,
@@ -27,9 +28,11 @@ from spotwatchd.engine.house import House
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
 from spotwatchd.engine.state import state_of
+from spotwatchd.engine.text import to_go_on
 from spotwatchd.engine.wishes import Wishes
 from spotwatchd.errors import JobError
 from spotwatchd.jobs.pidfd import Watched
+from spotwatchd.wire.paths import BOARD_NAME
 
 Document = dict[str, Any]
 
@@ -130,7 +133,8 @@ class FrontDesk:
             "checkpoint_dir": kept.body.checkpoint_dir,
             "output": str(record.attempt_directory / "output.log") if kept.attempt else None,
             "reason": view.blocked if view and state == "blocked" else kept.reason,
-            "remedy": view.remedy if view and state == "blocked" else "",
+            "remedy": view.remedy if view and state == "blocked" else _to_go_on(record),
+            "resume_command": kept.body.resume_command,
             "run_id": kept.run_id,
             "uid": kept.uid,
         }
@@ -154,21 +158,38 @@ class FrontDesk:
         """Register a process. Takes ownership of ``pidfd``."""
         try:
             record = self._record(name)
+            key = f"{peer.pid}-{peer.started}"
             self._check_room(record)
+            _check_keeper(record, key, body)
         except JobError:
             os.close(pidfd)
             raise
-        key = f"{peer.pid}-{peer.started}"
         if key in record.processes:
             os.close(pidfd)
         else:
             record.processes[key] = Watched(pidfd, lambda: self._left(record, key))
             if not record.managed and len(record.processes) == 1:
                 self._house.post(ev.JobAdded(name, self._roster.policy(record.kept.body)))
-            self._house.post(ev.ProcessJoined(name, key))
+            if body.keeper:
+                record.keeper = key
+            else:
+                self._house.post(ev.ProcessJoined(name, key))
+            if peer.inside:
+                self._contained(record, peer)
         if body.step is not None:
             record.step = body.step
-        return self._resume_facts(record)
+        return self._resume_facts(record, inside=peer.inside)
+
+    def _contained(self, record: Record, peer: Peer) -> None:
+        if record.outside.joined(peer.pid):
+            self._house.keep(record)
+        elif self._house.is_news(record, "container"):
+            self._house.log.warning(
+                "what else runs in its container cannot be seen, and is not ended with it",
+                job=record.name,
+                fix="run spotwatchd as root and outside of containers, and give the container "
+                "a pid namespace of its own",
+            )
 
     def _check_room(self, record: Record) -> None:
         limit = self._house.config.jobs.max_processes
@@ -182,21 +203,25 @@ class FrontDesk:
     def _left(self, record: Record, key: str) -> None:
         record.processes.pop(key, None)
         self._house.post(ev.ProcessLeft(record.name, key))
+        if record.keeper == key:
+            record.keeper = None
+            record.outside.left(record.mark)
         if not record.managed and not record.processes:
-            kept = record.kept
-            self._house.post(ev.JobExited(record.name, kept.attempt, None, kept.finished))
+            self._house.exited(record, record.kept.attempt, None)
 
-    def _resume_facts(self, record: Record) -> Document:
+    def _resume_facts(self, record: Record, *, inside: bool) -> Document:
         restored = record.restored
+        resume = restored.path if restored and inside else record.resume_path
         return {
-            "board": str(record.board_path),
+            "board": BOARD_NAME if inside else str(record.board_path),
             "attempt": record.kept.attempt,
-            "resume_from": record.resume_path,
+            "resume_from": resume,
             "resume_step": None if restored is None else restored.step,
             "cause": record.cause,
             "run_id": record.kept.run_id,
             "state": "ready" if record.taken or record.managed else "restoring",
-            "checkpoint_dir": record.kept.body.checkpoint_dir,
+            "checkpoint_dir": "" if inside else record.kept.body.checkpoint_dir,
+            "attempt_dir": "" if inside else str(record.attempt_directory),
         }
 
     async def seal(self, name: str, body: SealBody) -> Document:
@@ -284,3 +309,29 @@ class FrontDesk:
         """An answer or a fact from the job's replicator."""
         answers.receive(self._house, self._record(name), body)
         return {}
+
+
+def _check_keeper(record: Record, key: str, body: ProcessBody) -> None:
+    """One launcher at a time, and only of a job that is started by one."""
+    if not body.keeper:
+        return
+    if record.kept.body.resume != EXTERNAL:
+        raise JobError(
+            f"job {record.name} is started by spotwatchd, or by hand",
+            where="keeper",
+            remedy="register it with resume external first (spotwatch run --external)",
+        )
+    if record.keeper not in (None, key):
+        pid = str(record.keeper).partition("-")[0]
+        raise JobError(
+            f"job {record.name} runs here already: pid {pid} started it",
+            where="name",
+            remedy=f"end that one, or see: spotwatch attach {record.name}",
+        )
+
+
+def _to_go_on(record: Record) -> str:
+    """What a person does with a job that no daemon starts, while nobody runs it."""
+    body = record.kept.body
+    idle = not (record.managed or record.processes or record.kept.outcome == "finished")
+    return to_go_on(body, record.kept.store) if idle else ""

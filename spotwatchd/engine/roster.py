@@ -17,12 +17,15 @@ from spotwatchd.engine.house import House
 from spotwatchd.engine.identity import Place, place, spec_of
 from spotwatchd.engine.job_document import replicator_document
 from spotwatchd.engine.link import Link
+from spotwatchd.engine.outside import Outside
 from spotwatchd.engine.records import Kept, Record
 from spotwatchd.engine.trust import admit, not_theirs
 from spotwatchd.errors import JobError, SpotwatchError
+from spotwatchd.jobs.inside import Inside
 from spotwatchd.jobs.launcher import recorded_status
 from spotwatchd.jobs.spawn import account
 from spotwatchd.wire.board import BoardWriter
+from spotwatchd.wire.paths import BOARD_NAME
 
 
 class Roster:
@@ -106,6 +109,8 @@ class Roster:
         kept = record.kept
         if kept.uid != uid:
             raise _taken(body.name)
+        if where.halted == "finished" and not body.managed:
+            return record  # its scheduler asks once more: it is told that all is done
         if where.halted or (where.revision == 0 and kept.ended):
             raise _over(body.name, where.halted or str(kept.outcome))
         kept.body, kept.run_id = body, where.run_id
@@ -132,25 +137,26 @@ class Roster:
         if interval is None and isinstance(self._house.config.checkpoint.interval, (int, float)):
             interval = float(self._house.config.checkpoint.interval)
         return JobPolicy(
-            managed=body.argv is not None,
+            managed=body.managed,
             interval=interval,
             max_crashes=self._house.config.jobs.max_crashes,
         )
 
     def _enter(self, kept: Kept) -> Record:
         name = kept.body.name
-        boards = self._house.config.runtime_dir / "boards"
-        boards.mkdir(parents=True, exist_ok=True)
         switch = kept.uid != os.geteuid()
-        path = boards / name
-        board = BoardWriter(path, owner=(kept.uid, kept.gid) if switch else None)
+        inside = Inside(
+            self._house.config.runtime_dir, name, (kept.uid, kept.gid) if switch else None
+        )
+        board = BoardWriter(inside.through / BOARD_NAME, mode=0o644)
         record = Record(
             name,
             kept,
             self._house.config.state_dir / "jobs" / name,
-            path,
+            inside,
             board,
             Link(lambda: self._house.post(ev.ReplicatorDown(name))),
+            Outside(kept.cgroups),
         )
         kept.asked = max(kept.asked, board.number)
         self._house.records[name] = record
@@ -160,6 +166,7 @@ class Roster:
 
     def _attend(self, record: Record) -> None:
         kept = record.kept
+        self._house.open_door(record.name, record.inside.fd)
         who = account(kept.uid, kept.gid)
         document = replicator_document(self._house, record, who)
         replicator = Replicator(
@@ -216,7 +223,9 @@ class Roster:
             await replicator.close()
         record.events.close()
         record.link.close()
-        record.board_path.unlink(missing_ok=True)
+        await record.outside.close()
+        self._house.close_door(name)
+        record.inside.remove()
 
     # -- after a restart of the daemon ----------------------------------------------------
 
@@ -258,9 +267,7 @@ class Roster:
         )
 
     def _gone(self, record: Record, attempt: int, status: int | None) -> None:
-        record.kept.exit_status, record.kept.running = status, False
-        self._house.keep(record)
-        self._house.post(ev.JobExited(record.name, attempt, status, record.kept.finished))
+        self._house.exited(record, attempt, status)
 
     # -- from the store --------------------------------------------------------------------
 
@@ -276,7 +283,7 @@ class Roster:
         Raises Refused, or JobError when there is no room.
         """
         name, spec = str(stored.get("name")), stored.get("spec")
-        if isinstance(spec, dict) and spec.get("argv") is None:
+        if isinstance(spec, dict) and (spec.get("argv") is None or spec.get("resume") is not None):
             return "whoever started it starts it again"
         known = self._house.records.get(name)
         if known is not None:
@@ -323,6 +330,8 @@ class Roster:
         for record in self._house.records.values():
             record.events.close()
             record.link.close()
+            record.inside.close()
+            await record.outside.close()
             for process in record.processes.values():
                 process.close()
 
