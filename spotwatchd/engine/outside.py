@@ -116,6 +116,6 @@ async def _end(container: Container, say: Say) -> None:
 def _refused(members: list[int]) -> str:
     count = "1 process" if len(members) == 1 else f"{len(members)} processes"
     return (
-        f"{count} of its container may not be ended by spotwatchd (pid {members[0]} ...): the lease "
-        "is kept until nothing runs there; end the container (docker stop), or run spotwatchd as root"
+        f"{count} of its container may not be ended by spotwatchd (pid {members[0]}): the lease is "
+        "kept until nothing runs there; end it (docker stop), or run spotwatchd as root"
     )
