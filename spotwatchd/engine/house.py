@@ -90,10 +90,10 @@ class House:
 
     def exited(self, record: Record, attempt: int, status: int | None) -> None:
         """Its processes that we know of are gone: the core hears it once all of them are."""
-        record.kept.exit_status, record.kept.running = status, False
-        self.keep(record)
+        record.kept.exit_status = status
 
         def gone() -> None:
+            record.kept.running = False  # until then a daemon that starts anew sees to it
             self.keep(record)
             self.post(JobExited(record.name, attempt, status, record.kept.finished))
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from spotwatchd.jobs import leftovers
 from spotwatchd.jobs.container import Container, recognise
 
-# As long as the shim gives to what a program leaves behind; docker stop gives 10 s.
-_GRACE = 5.0
 _TURN = 0.1
 
 Say = Callable[[str], None]
@@ -24,8 +22,14 @@ Say = Callable[[str], None]
 class Outside:
     """The containers of one job."""
 
-    def __init__(self, cgroups: list[str]) -> None:
-        """Of an earlier life of the daemon: ``cgroups``, which this one keeps up to date."""
+    def __init__(self, cgroups: list[str], grace: float) -> None:
+        """Set up.
+
+        Args:
+            cgroups: of an earlier life of the daemon; kept up to date here.
+            grace: seconds between SIGTERM and SIGKILL.
+        """
+        self._grace = grace
         self._cgroups = cgroups
         self._containers = [Container(Path(each)) for each in cgroups]
         self._ending: asyncio.Task[None] | None = None
@@ -76,7 +80,7 @@ class Outside:
         if mark is not None:
             await asyncio.to_thread(leftovers.end, mark)
         for container in list(self._containers):
-            await _end(container, say)
+            await _end(container, self._grace, say)
             self._containers.remove(container)
             if container.cgroup is not None:
                 self._cgroups.remove(str(container.cgroup))
@@ -98,10 +102,10 @@ def _same(one: Container, other: Container) -> bool:
     return one.cgroup is not None and one.cgroup == other.cgroup
 
 
-async def _end(container: Container, say: Say) -> None:
+async def _end(container: Container, grace: float, say: Say) -> None:
     """SIGTERM, SIGKILL after the grace, until nothing is left. However long that takes."""
     loop = asyncio.get_running_loop()
-    kill_at, told, number = loop.time() + _GRACE, False, signal.SIGTERM
+    kill_at, told, number = loop.time() + grace, False, signal.SIGTERM
     while members := await asyncio.to_thread(container.members):
         late = loop.time() >= kill_at
         if number is not None or late:

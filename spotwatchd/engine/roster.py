@@ -156,7 +156,7 @@ class Roster:
             inside,
             board,
             Link(lambda: self._house.post(ev.ReplicatorDown(name))),
-            Outside(kept.cgroups),
+            Outside(kept.cgroups, self._house.config.jobs.stop_grace),
         )
         kept.asked = max(kept.asked, board.number)
         self._house.records[name] = record
