@@ -131,6 +131,7 @@ class FrontDesk:
             "processes": len(record.processes),
             "store": kept.store,
             "checkpoint_dir": kept.body.checkpoint_dir,
+            "inside": str(record.inside.path),
             "output": str(record.attempt_directory / "output.log") if kept.attempt else None,
             "reason": view.blocked if view and state == "blocked" else kept.reason,
             "remedy": view.remedy if view and state == "blocked" else _to_go_on(record),

@@ -100,6 +100,7 @@ _NOTHING: Document = {
     "processes": 0,
     "store": None,
     "checkpoint_dir": None,
+    "inside": None,
     "output": None,
     "run_id": None,
     "uid": None,

@@ -1,0 +1,122 @@
+"""An attempt is over when nothing of it runs, also of what the daemon did not start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spotwatchd.engine.outside import Outside
+from spotwatchd.jobs.leftovers import MARK
+from tests.shell.jobs.boxes import Box, eventually, lives
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    """A container with a process that does not listen to SIGTERM."""
+    made = Box(user=True)
+    yield made
+    made.close()
+
+
+async def _over(outside: Outside, pids: list[int], mark: Path | None = None) -> list[int]:
+    """What still lives of ``pids`` when the core hears that all is gone."""
+    heard: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+    said: list[str] = []
+    outside.then(lambda: heard.set_result([pid for pid in pids if lives(pid)]), said.append, mark)
+    async with asyncio.timeout(30):
+        found = await heard
+    assert said == [], "nothing was in the way"
+    await outside.close()
+    return found
+
+
+async def test_the_core_hears_it_when_the_container_is_empty(box: Box) -> None:
+    """Whatever listens to SIGTERM or not: nothing lives when the word is passed on."""
+    outside = Outside([], 0.3)
+    pids = box.pids()
+    assert len(pids) >= 2
+    assert outside.joined(pids[-1])
+    assert outside.joined(box.pid), "a second process of the same one"
+    assert await _over(outside, pids) == []
+
+
+async def test_what_an_external_launcher_left_is_ended(tmp_path: Path) -> None:
+    """It carries the mark of its attempt, and is nobody's child any more."""
+    program = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
+    process = subprocess.Popen(program, env={MARK: str(tmp_path)})
+    eventually(
+        lambda: str(tmp_path) in Path(f"/proc/{process.pid}/environ").read_text(), "it has begun"
+    )
+    try:
+        assert await _over(Outside([], 0.3), [process.pid], tmp_path) == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_nothing_outside_nothing_to_wait_for() -> None:
+    """A job whose processes are all ours is over at once."""
+    outside, heard = Outside([], 30.0), list[str]()
+    assert outside.joined(os.getpid()) is False
+    outside.then(lambda: heard.append("gone"), heard.append)
+    assert heard == ["gone"]
+    await outside.close()
+
+
+async def test_a_cgroup_of_an_earlier_life_that_is_gone(tmp_path: Path) -> None:
+    """After a reboot there is nothing to end, and nothing is kept of it."""
+    cgroups = [str(tmp_path / "docker-gone.scope")]
+    assert await _over(Outside(cgroups, 30.0), []) == []
+    assert cgroups == []
+
+
+@pytest.mark.root
+def test_where_it_may_not_be_ended_the_lease_is_kept() -> None:
+    """A daemon that is not root says so, and waits until somebody who may has ended it."""
+    root = next(
+        path
+        for path in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+        if (path / "cgroup.procs").exists()
+    )
+    cgroup = root / f"sw-{secrets.token_hex(8)}"
+    cgroup.mkdir()
+    box = Box(user=False, cgroup=cgroup)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        asyncio.run(_tell(cgroup, writer))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        said = lines.readline()
+        assert "may not be ended" in said
+        assert "docker stop" in said
+        assert lives(box.pid)
+        box.close()
+        assert lines.readline() == "gone\n"
+    os.waitpid(child, 0)
+    eventually(lambda: not (cgroup / "cgroup.procs").read_text(), "the cgroup is empty")
+    cgroup.rmdir()
+
+
+async def _tell(cgroup: Path, writer: int) -> None:
+    """What a daemon without rights says, line by line."""
+    outside, over = Outside([str(cgroup)], 0.1), asyncio.Event()
+
+    def say(line: str) -> None:
+        os.write(writer, f"{line}\n".encode())
+
+    def gone() -> None:
+        say("gone")
+        over.set()
+
+    outside.then(gone, say)
+    await over.wait()
