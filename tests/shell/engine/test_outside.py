@@ -47,18 +47,21 @@ async def test_the_core_hears_it_when_the_container_is_empty(box: Box) -> None:
     assert await _over(outside, pids) == []
 
 
-async def test_what_an_external_launcher_left_is_ended(tmp_path: Path) -> None:
-    """It carries the mark of its attempt, and is nobody's child any more."""
+@pytest.fixture
+def orphan(tmp_path: Path) -> Iterator[int]:
+    """A process that carries the mark of the attempt in ``tmp_path``."""
     program = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
     process = subprocess.Popen(program, env={MARK: str(tmp_path)})
-    eventually(
-        lambda: str(tmp_path) in Path(f"/proc/{process.pid}/environ").read_text(), "it has begun"
-    )
-    try:
-        assert await _over(Outside([], 0.3), [process.pid], tmp_path) == []
-    finally:
-        process.kill()
-        process.wait()
+    environment = Path(f"/proc/{process.pid}/environ")
+    eventually(lambda: str(tmp_path) in environment.read_text(), "it has begun")
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+async def test_what_an_external_launcher_left_is_ended(orphan: int, tmp_path: Path) -> None:
+    """It carries the mark of its attempt, and no launcher is there to end it."""
+    assert await _over(Outside([], 0.3), [orphan], tmp_path) == []
 
 
 async def test_nothing_outside_nothing_to_wait_for() -> None:
