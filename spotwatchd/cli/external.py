@@ -91,7 +91,7 @@ class Keeper:
         self._over = threading.Event()
         self._shim: subprocess.Popen[bytes] | None = None
         self._leaving_since: float | None = None
-        self._saved_before = -1
+        self._saved_before = self._committed = -1
         self._looked = 0.0
 
     def run(self) -> int:
@@ -124,8 +124,9 @@ class Keeper:
                     return facts
                 job = self._job()
                 lost = time.monotonic()
-            except DaemonUnreachable:
-                if time.monotonic() - lost > _AWAY:
+            except (DaemonUnreachable, http.ProblemError) as error:
+                # 409: what the last attempt left here is being ended.
+                if getattr(error, "status", 409) != 409 or time.monotonic() - lost > _AWAY:
                     raise
                 time.sleep(_TURN)
                 continue
@@ -200,7 +201,7 @@ class Keeper:
             "SPOTWATCH_CAUSE": str(facts["cause"]),
             "SPOTWATCH_RUN_ID": str(facts["run_id"]),
             # By it the daemon finds what is left should this process be killed.
-            "SPOTWATCH_ATTEMPT_DIR": str(facts["attempt_dir"]),
+            "SPOTWATCH_ATTEMPT_DIR": str(facts["mark"]),
         }
         return {**os.environ, **self._body["env"], **told}
 
@@ -229,8 +230,6 @@ class Keeper:
             return False
         late = time.monotonic() - self._leaving_since > _SAVE_SECONDS
         return late or self._signals > 1 or self._committed > self._saved_before
-
-    _committed = -1
 
     def _stay_known(self) -> None:
         """A daemon that was started again does not know us."""

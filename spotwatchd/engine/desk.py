@@ -21,6 +21,7 @@ from spotwatchd.control.bodies import (
     SealBody,
 )
 from spotwatchd.control.desk import Peer
+from spotwatchd.control.problems import Problem
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import MachineAction, Notice, Seal
 from spotwatchd.engine import answers, offers
@@ -30,7 +31,7 @@ from spotwatchd.engine.roster import Roster
 from spotwatchd.engine.state import state_of
 from spotwatchd.engine.text import to_go_on
 from spotwatchd.engine.wishes import Wishes
-from spotwatchd.errors import JobError
+from spotwatchd.errors import JobError, SpotwatchError
 from spotwatchd.jobs.pidfd import Watched
 from spotwatchd.wire.paths import BOARD_NAME
 
@@ -162,7 +163,7 @@ class FrontDesk:
             key = f"{peer.pid}-{peer.started}"
             self._check_room(record)
             _check_keeper(record, key, body)
-        except JobError:
+        except SpotwatchError:
             os.close(pidfd)
             raise
         if key in record.processes:
@@ -205,7 +206,7 @@ class FrontDesk:
         record.processes.pop(key, None)
         self._house.post(ev.ProcessLeft(record.name, key))
         if record.keeper == key:
-            record.keeper = None
+            record.keeper, record.taken = None, False
             record.outside.left(record.mark)
         if not record.managed and not record.processes:
             self._house.exited(record, record.kept.attempt, None)
@@ -222,7 +223,7 @@ class FrontDesk:
             "run_id": record.kept.run_id,
             "state": "ready" if record.taken or record.managed else "restoring",
             "checkpoint_dir": "" if inside else record.kept.body.checkpoint_dir,
-            "attempt_dir": "" if inside else str(record.attempt_directory),
+            "mark": str(record.mark or ""),
         }
 
     async def seal(self, name: str, body: SealBody) -> Document:
@@ -321,6 +322,14 @@ def _check_keeper(record: Record, key: str, body: ProcessBody) -> None:
             f"job {record.name} is started by spotwatchd, or by hand",
             where="keeper",
             remedy="register it with resume external first (spotwatch run --external)",
+        )
+    if record.outside.busy:
+        raise Problem(
+            409,
+            "still-ending",
+            f"what the last attempt of job {record.name} left here is being ended",
+            where="keeper",
+            remedy="try again in a second",
         )
     if record.keeper not in (None, key):
         pid = str(record.keeper).partition("-")[0]

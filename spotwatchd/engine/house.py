@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spotwatchd.config import Config
-from spotwatchd.core.events import Event, JobExited
+from spotwatchd.core.events import Event, JobExited, ProcessJoined
 from spotwatchd.core.machine import Core
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.receipts import Receipts
@@ -91,11 +91,14 @@ class House:
     def exited(self, record: Record, attempt: int, status: int | None) -> None:
         """Its processes that we know of are gone: the core hears it once all of them are."""
         record.kept.exit_status = status
+        record.taken = record.taken and record.managed  # the next one waits for its own turn
 
         def gone() -> None:
             record.kept.running = False  # until then a daemon that starts anew sees to it
             self.keep(record)
             self.post(JobExited(record.name, attempt, status, record.kept.finished))
+            for key in record.processes if not record.managed else ():
+                self.post(ProcessJoined(record.name, key))  # it came meanwhile
 
         record.outside.then(gone, lambda line: self.tell(record, "container", line), record.mark)
 

@@ -34,6 +34,12 @@ class Outside:
         self._containers = [Container(Path(each)) for each in cgroups]
         self._ending: asyncio.Task[None] | None = None
         self._sweeps: set[asyncio.Task[None]] = set()
+        self._left = False
+
+    @property
+    def busy(self) -> bool:
+        """A launcher is gone, and what it started may still run."""
+        return self._left
 
     def joined(self, pid: int) -> bool:
         """A process came over the job's own socket. False: what else is there is not to be seen."""
@@ -51,6 +57,7 @@ class Outside:
     def left(self, mark: Path | None) -> None:
         """A launcher ended: nothing that it started outlives it, however it ended."""
         if mark is not None:
+            self._left = True
             task = asyncio.get_running_loop().create_task(asyncio.to_thread(leftovers.end, mark))
             self._sweeps.add(task)
             task.add_done_callback(self._sweeps.discard)
@@ -72,12 +79,14 @@ class Outside:
             if before is not None:
                 await before
             await self._end(say, mark)
+            self._left = False
             gone()
 
         self._ending = asyncio.get_running_loop().create_task(work(), name="outside")
 
     async def _end(self, say: Say, mark: Path | None) -> None:
         if mark is not None:
+            await asyncio.gather(*self._sweeps)
             await asyncio.to_thread(leftovers.end, mark)
         for container in list(self._containers):
             await _end(container, self._grace, say)

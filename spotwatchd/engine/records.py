@@ -122,8 +122,8 @@ class Record:
 
     @property
     def mark(self) -> Path | None:
-        """What the processes of an attempt carry that an external launcher started here."""
-        return self.attempt_directory if self.kept.body.resume == EXTERNAL else None
+        """What the processes carry that an external launcher starts here (jobs/leftovers.py)."""
+        return self.directory if self.kept.body.resume == EXTERNAL else None
 
     @property
     def for_receipt(self) -> dict[str, Any]:

@@ -211,6 +211,8 @@ class Roster:
         self._attend(record)
         self._house.keep(record)
         self._house.post(ev.JobAdded(record.name, self.policy(kept.body), attempt=kept.attempt))
+        if not record.managed:  # whoever starts it comes later, or not at all
+            self._house.post(ev.JobExited(record.name, kept.attempt, None, finished=False))
 
     async def forget(self, record: Record) -> None:
         """A job that was removed: nothing of it stays with the daemon."""

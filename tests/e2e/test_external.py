@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -17,18 +18,24 @@ class Scheduler:
     def __init__(self, world: World) -> None:
         self.world = world
         self.count = 0
+        self.limit = world.root / "limit"
+        self.ends_at(100_000)
 
-    def start(self, machine: Machine, *, steps: int = 100_000, options: str = "") -> Path:
+    def ends_at(self, step: int) -> None:
+        """How far the next attempt goes. The line stays the same, or it would be another job."""
+        self.limit.write_text(str(step))
+
+    def start(self, machine: Machine) -> Path:
         """Start the line. Returns where its exit status will be."""
         self.count += 1
         status = machine.root / f"status-{self.count}"
-        spotwatch = f"{sys.executable} -m spotwatchd.cli.main --socket {machine.socket}"
-        line = (
-            f"{spotwatch} run --external --name job --checkpoint-dir {machine.disk}/job {options}"
-        )
-        program = " ".join(self.world.argv(steps=steps))
+        python, stub, log, _, *rest = self.world.argv()
+        program = f"exec {python} {stub} {log} $(cat {self.limit}) {' '.join(rest)}"
+        words = [sys.executable, "-m", "spotwatchd.cli.main", "--socket", machine.socket, "run"]
+        words += ["--external", "--name", "job", "--checkpoint-dir", str(machine.disk / "job")]
+        line = shlex.join([*words, "--", "sh", "-c", program])
         # In two steps: a file that is there is complete.
-        script = f"{line} -- {program}; echo $? > {status}.new; mv {status}.new {status}"
+        script = f"{line}; echo $? > {status}.new; mv {status}.new {status}"
         machine.spawn(["sh", "-c", script], machine.root / f"said-{self.count}")
         return status
 
@@ -78,13 +85,13 @@ def test_saved_here_and_gone_on_with_there(world: World) -> None:
     assert (shown["state"], shown["life"]) == ("interrupted", None)
     assert "--external" in shown["remedy"]
     assert not scheduler.training(second), "no daemon starts it"
-    status = scheduler.start(second, steps=saved + 50)
-    assert scheduler.ended(status) == 0
+    scheduler.ends_at(saved + 50)
+    assert scheduler.ended(scheduler.start(second)) == 0
     world.until(lambda: world.head()["state"] == "finished", "it is over")
     assert world.computed_twice() == 0
     assert [line["resumed"] for line in world.lines() if "resumed" in line] == [0, saved]
     # A scheduler that asks once more is told that all is done.
-    assert scheduler.ended(scheduler.start(second, steps=saved + 50)) == 0
+    assert scheduler.ended(scheduler.start(second)) == 0
     assert world.step() == saved + 50
 
 
@@ -127,8 +134,8 @@ def test_its_keeper_is_killed(world: World) -> None:
     machine.signal(scheduler.keeper(machine), signal.SIGKILL)
     world.until(lambda: machine.job("job")["life"] == "waiting", "the lease is given back")
     assert not scheduler.training(machine)
-    status = scheduler.start(machine, steps=saved + 100)
-    assert scheduler.ended(status) == 0
+    scheduler.ends_at(saved + 100)
+    assert scheduler.ended(scheduler.start(machine)) == 0
     assert [line["resumed"] for line in world.lines() if "resumed" in line] == [0, saved]
 
 
