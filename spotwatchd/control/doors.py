@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spotwatchd.control import listen
-from spotwatchd.control.connections import Door
-from spotwatchd.errors import JobError
+from spotwatchd.control.connections import Door, OnBug
 from spotwatchd.wire.paths import SOCKET_NAME
 
 # The directory's own mode decides who gets this far.
@@ -26,32 +25,36 @@ _MODE = 0o666
 class Doors:
     """The sockets of the jobs, by name."""
 
-    def __init__(self, make: Callable[[str], Door], *, backlog: int) -> None:
-        """``make`` a door for connections that are the named job's."""
+    def __init__(self, make: Callable[[str], Door], *, backlog: int, on_bug: OnBug) -> None:
+        """``make`` a door for connections that are the named job's; ``on_bug`` if that fails."""
         self._make = make
+        self._on_bug = on_bug
         self._backlog = backlog
-        self._open: dict[str, tuple[Door, asyncio.Task[asyncio.Server]]] = {}
+        self._open: dict[str, tuple[Door, asyncio.Task[asyncio.Server | None]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, job: str, directory: int) -> None:
-        """Listen in the directory that is open as ``directory``; no-op when it does already.
+        """Begin to listen in the directory that is open as ``directory``, unless that is done."""
+        if job not in self._open:
+            door = self._make(job)
+            serving = self._serve(door, os.dup(directory))
+            task = asyncio.get_running_loop().create_task(serving, name=f"door-{job}")
+            self._open[job] = (door, task)
 
-        Whoever connects from now on waits until the loop gets to it. Raises JobError.
-        """
-        if job in self._open:
-            return
+    async def ready(self, job: str) -> None:
+        """Until the job's socket is there."""
+        await asyncio.shield(self._open[job][1])
+
+    async def _serve(self, door: Door, directory: int) -> asyncio.Server | None:
         try:
-            listening = _listen(directory, self._backlog)
-        except OSError as error:
-            raise JobError(
-                f"the socket of job {job} cannot be made: {error.strerror or error}",
-                where=f"/proc/self/fd/{directory}/{SOCKET_NAME}",
-                remedy="is the runtime directory full, or on a file system without sockets?",
-            ) from error
-        door = self._make(job)
+            listening = await asyncio.to_thread(_listen, directory, self._backlog)
+        except OSError as error:  # the job runs all the same, only in no container
+            self._on_bug(error)
+            return None
+        finally:
+            os.close(directory)
         loop = asyncio.get_running_loop()
-        serving = loop.create_unix_server(door, sock=listening, backlog=self._backlog)
-        self._open[job] = (door, loop.create_task(serving, name=f"door-{job}"))
+        return await loop.create_unix_server(door, sock=listening, backlog=self._backlog)
 
     def close(self, job: str) -> None:
         """Stop listening for the job, and end its connections."""
@@ -61,8 +64,10 @@ class Doors:
             task.add_done_callback(self._closing.discard)
 
     @staticmethod
-    async def _end(door: Door, serving: asyncio.Task[asyncio.Server]) -> None:
-        (await serving).close()
+    async def _end(door: Door, serving: asyncio.Task[asyncio.Server | None]) -> None:
+        server = await serving
+        if server is not None:
+            server.close()
         door.pre_shutdown()
         door.cut()
         # asyncio tells a protocol of its loss in the next turn of the loop.

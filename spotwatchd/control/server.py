@@ -85,7 +85,7 @@ class ControlServer:
         self._listener: listen.Listener | None = None
         self._server: asyncio.Server | None = None
         self._door: Door | None = None
-        self.doors = Doors(self._make_door, backlog=self._limits.backlog)
+        self.doors = Doors(self._make_door, backlog=self._limits.backlog, on_bug=on_bug)
 
     @property
     def connections(self) -> int:

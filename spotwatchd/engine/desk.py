@@ -177,13 +177,13 @@ class FrontDesk:
             else:
                 self._house.post(ev.ProcessJoined(name, key))
             if peer.inside:
-                self._contained(record, peer)
+                await self._contained(record, peer)
         if body.step is not None:
             record.step = body.step
         return self._resume_facts(record, inside=peer.inside)
 
-    def _contained(self, record: Record, peer: Peer) -> None:
-        if record.outside.joined(peer.pid):
+    async def _contained(self, record: Record, peer: Peer) -> None:
+        if await record.outside.joined(peer.pid):
             self._house.keep(record)
         elif self._house.is_news(record, "container"):
             self._house.log.warning(

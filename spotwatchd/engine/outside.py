@@ -41,9 +41,9 @@ class Outside:
         """A launcher is gone, and what it started may still run."""
         return self._left
 
-    def joined(self, pid: int) -> bool:
+    async def joined(self, pid: int) -> bool:
         """A process came over the job's own socket. False: what else is there is not to be seen."""
-        found = recognise(pid)
+        found = await asyncio.to_thread(recognise, pid)
         if found is None:
             return False
         if any(_same(found, each) for each in self._containers):
@@ -114,15 +114,16 @@ def _same(one: Container, other: Container) -> bool:
 async def _end(container: Container, grace: float, say: Say) -> None:
     """SIGTERM, SIGKILL after the grace, until nothing is left. However long that takes."""
     loop = asyncio.get_running_loop()
-    kill_at, told, number = loop.time() + grace, False, signal.SIGTERM
+    kill_at, told, termed = loop.time() + grace, False, False
     while members := await asyncio.to_thread(container.members):
         late = loop.time() >= kill_at
-        if number is not None or late:
-            refused = await asyncio.to_thread(container.send, signal.SIGKILL if late else number)
+        if late or not termed:
+            number = signal.SIGKILL if late else signal.SIGTERM
+            refused = await asyncio.to_thread(container.send, number)
             if refused and not told:
                 told = True
                 say(_refused(members))
-        number = None
+        termed = True
         await asyncio.sleep(_TURN)
 
 

@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -37,13 +37,17 @@ class Container:
     cgroup: Path | None
     namespace: int = 0
     fd: int = -1
+    # By pid: start time. One that is about to end is in no cgroup and no namespace any more.
+    _seen: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def members(self) -> list[int]:
         """Processes of it that live. What the kernel does not show us is not among them."""
         found = set() if self.cgroup is None else set(_in_cgroup(self.cgroup))
         if self.namespace:
             found |= {pid for pid in _processes() if _namespace(pid) == self.namespace}
-        return sorted(pid for pid in found if _lives(pid))
+        self._seen |= {pid: _begun(pid) for pid in found}
+        self._seen = {pid: at for pid, at in self._seen.items() if at and _begun(pid) == at}
+        return sorted(self._seen)
 
     def send(self, number: int) -> list[int]:
         """Signal all of it. Returns those that we may not signal."""
@@ -124,7 +128,7 @@ def _directory(hierarchy: str, path: str) -> Path | None:
 
 def _all_contained(cgroup: Path) -> bool:
     members, depth = _in_cgroup(cgroup), _depth(os.getpid())
-    return bool(members) and all(_depth(pid) > depth for pid in members if _lives(pid))
+    return bool(members) and all(_depth(pid) > depth for pid in members if _begun(pid))
 
 
 def _in_cgroup(directory: Path) -> list[int]:
@@ -155,10 +159,13 @@ def _processes() -> list[int]:
     return [int(each.name) for each in _PROC.iterdir() if each.name.isdecimal()]
 
 
-def _lives(pid: int) -> bool:
-    """A zombie runs nothing, and whoever is its parent may take its time."""
-    state = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()[:1]
-    return state not in ([], ["Z"], ["X"])
+def _begun(pid: int) -> str:
+    """When it began, "" when it does not run: field 22 of /proc/PID/stat.
+
+    A zombie runs nothing, and whoever is its parent may take its time.
+    """
+    fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
 
 
 def _send(pid: int, number: int) -> bool:

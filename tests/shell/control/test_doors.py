@@ -13,6 +13,7 @@ import pytest
 
 from spotwatchd.control.routes import Route
 from spotwatchd.control.table import ROUTES
+from spotwatchd.errors import DaemonUnreachable
 from spotwatchd.wire import http
 from spotwatchd.wire.paths import SOCKET_NAME
 from tests.shell.control.conftest import JOB, Daemon, Until
@@ -32,9 +33,10 @@ class Container:
         self.path.parent.mkdir(mode=0o755)
         self.fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
-    def open(self) -> None:
+    async def open(self) -> None:
         assert self.daemon.server is not None
         self.daemon.server.doors.open("resnet", self.fd)
+        await self.daemon.server.doors.ready("resnet")
 
     async def call(self, method: str, target: str, body: Any = None) -> Any:
         return await asyncio.to_thread(http.request, str(self.path), method, target, body)
@@ -45,7 +47,7 @@ async def inside(up: Daemon, home: Path) -> AsyncIterator[Container]:
     """The socket of the job resnet, beside another job."""
     await up.call("POST", "/v1/jobs", {**JOB, "name": "another"})
     made = Container(up, home)
-    made.open()
+    await made.open()
     yield made
     os.close(made.fd)
 
@@ -110,11 +112,8 @@ async def test_its_events_arrive(inside: Container, soon: Until) -> None:
     """The stream of its own job carries what happens to it."""
 
     def first() -> Any:
-        found = http.stream(str(inside.path), "/v1/jobs/resnet/events", idle_timeout=20)
-        try:
-            return next(found)
-        finally:
-            found.close()
+        target = "/v1/jobs/resnet/events"
+        return next(iter(http.stream(str(inside.path), target, idle_timeout=20)))
 
     reading = asyncio.create_task(asyncio.to_thread(first))
     events = inside.daemon.desk.jobs["resnet"].events
@@ -160,10 +159,10 @@ async def test_it_is_the_same_directory_after_a_restart(inside: Container) -> No
     """A daemon that starts anew listens where the container has its mount."""
     assert inside.daemon.server is not None
     await inside.daemon.server.close()
-    with pytest.raises(http.DaemonUnreachable):
+    with pytest.raises(DaemonUnreachable):
         await inside.call("GET", "/v1/jobs/resnet")
     await inside.daemon.start()
-    inside.open()
+    await inside.open()
     assert (await inside.call("GET", "/v1/jobs/resnet"))["name"] == "resnet"
 
 
@@ -174,7 +173,8 @@ async def test_closed_with_the_job(inside: Container) -> None:
     try:
         inside.daemon.server.doors.close("resnet")
         assert await asyncio.to_thread(caller.connection.recv, 1) == b""
-        with pytest.raises(http.DaemonUnreachable):
+        with pytest.raises(DaemonUnreachable):
             await inside.call("GET", "/v1/jobs/resnet")
     finally:
+        caller.connection.close()
         await asyncio.to_thread(caller.end)

@@ -42,8 +42,8 @@ async def test_the_core_hears_it_when_the_container_is_empty(box: Box) -> None:
     outside = Outside([], 0.3)
     pids = box.pids()
     assert len(pids) >= 2
-    assert outside.joined(pids[-1])
-    assert outside.joined(box.pid), "a second process of the same one"
+    assert await outside.joined(pids[-1])
+    assert await outside.joined(box.pid), "a second process of the same one"
     assert await _over(outside, pids) == []
 
 
@@ -67,7 +67,7 @@ async def test_what_an_external_launcher_left_is_ended(orphan: int, tmp_path: Pa
 async def test_nothing_outside_nothing_to_wait_for() -> None:
     """A job whose processes are all ours is over at once."""
     outside, heard = Outside([], 30.0), list[str]()
-    assert outside.joined(os.getpid()) is False
+    assert await outside.joined(os.getpid()) is False
     outside.then(lambda: heard.append("gone"), heard.append)
     assert heard == ["gone"]
     await outside.close()
