@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,48 +77,3 @@ async def test_a_cgroup_of_an_earlier_life_that_is_gone(tmp_path: Path) -> None:
     cgroups = [str(tmp_path / "docker-gone.scope")]
     assert await _over(Outside(cgroups, 30.0), []) == []
     assert cgroups == []
-
-
-@pytest.mark.root
-def test_where_it_may_not_be_ended_the_lease_is_kept() -> None:
-    """A daemon that is not root says so, and waits until somebody who may has ended it."""
-    root = next(
-        path
-        for path in (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
-        if (path / "cgroup.procs").exists()
-    )
-    cgroup = root / f"sw-{secrets.token_hex(8)}"
-    cgroup.mkdir()
-    box = Box(user=False, cgroup=cgroup)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.setuid(65534)
-        asyncio.run(_tell(cgroup, writer))
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as lines:
-        said = lines.readline()
-        assert "may not be ended" in said
-        assert "docker stop" in said
-        assert lives(box.pid)
-        box.close()
-        assert lines.readline() == "gone\n"
-    os.waitpid(child, 0)
-    eventually(lambda: not (cgroup / "cgroup.procs").read_text(), "the cgroup is empty")
-    cgroup.rmdir()
-
-
-async def _tell(cgroup: Path, writer: int) -> None:
-    """What a daemon without rights says, line by line."""
-    outside, over = Outside([str(cgroup)], 0.1), asyncio.Event()
-
-    def say(line: str) -> None:
-        os.write(writer, f"{line}\n".encode())
-
-    def gone() -> None:
-        say("gone")
-        over.set()
-
-    outside.then(gone, say)
-    await over.wait()

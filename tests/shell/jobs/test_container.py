@@ -137,10 +137,12 @@ def test_what_may_not_be_signalled_is_named(cgroup: Path, box: Callable[..., Box
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:  # the same question, asked as nobody
-        os.setuid(65534)
-        refused = Container(cgroup).send(signal.SIGKILL)
-        os.write(writer, b"refused" if made.pid in refused else b"sent")
-        os._exit(0)
+        try:
+            os.setuid(65534)
+            refused = Container(cgroup).send(signal.SIGKILL)
+            os.write(writer, b"refused" if made.pid in refused else b"sent")
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reader, 100) == b"refused"
     os.close(reader)
