@@ -37,7 +37,7 @@ CLI: tuple[str, ...] = (
     "options",
     "extra",
 )
-CLI += ("bundle", "code", "interpreter")
+CLI += ("bundle", "code", "external", "interpreter")
 LIGHT = ("errors.py", "wire/", "client/", "__init__.py", *(f"cli/{name}.py" for name in CLI))
 NEW_IN_311 = ("tomllib",)
 

@@ -27,6 +27,7 @@ from spotwatchd.engine.house import House
 from spotwatchd.engine.loop import Engine, boot_clock
 from spotwatchd.engine.offers import Offers
 from spotwatchd.engine.receipts import Receipts
+from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
 from spotwatchd.errors import SpotwatchError
 from spotwatchd.jobs.launcher import ChildLauncher
@@ -127,6 +128,8 @@ class Daemon:
             mode=config.socket_mode,
             on_bug=lambda error: self._log.error("bug in a request", exc_info=error),
         )
+        self._house.open_door = self._control.doors.open
+        self._house.close_door = self._control.doors.close
         self._tasks: list[asyncio.Task[None]] = []
 
     def _post(self, event: Event) -> None:
@@ -261,9 +264,16 @@ class Daemon:
         quiet = 0.0
         while quiet < _IDLE:
             await asyncio.sleep(0.25)
-            views = [self._house.core.view(name) for name in self._house.records]
-            busy = any(view is not None and view.life is not Life.DONE for view in views)
-            quiet = 0.0 if busy or not views else quiet + 0.25
+            records = self._house.records.values()
+            quiet = 0.0 if any(map(self._busy, records)) or not records else quiet + 0.25
+
+    def _busy(self, record: Record) -> bool:
+        view = self._house.core.view(record.name)
+        if view is None or view.life is Life.DONE:
+            return False
+        # Nobody here starts it again, and who did has ended.
+        left = not record.managed and not record.processes and record.kept.attempt > 0
+        return not (left and view.life is Life.WAITING and view.generation is None)
 
     async def _close(self) -> None:
         """Jobs and replicators go on; everything else ends, in the order that loses nothing."""

@@ -48,6 +48,8 @@ def receipt_text(receipt: Document) -> str:
     lines += [_decision(each) for each in decisions if isinstance(each, dict)]
     if receipt.get("outcome") == "committed":
         lines.append(_end(receipt))
+        if receipt.get("resume_command") and not receipt.get("resumed_on"):
+            lines.append(f"  to go on: {receipt['resume_command']}")
     elif receipt.get("outcome") is None:
         lines.append("  not over yet")
     return "\n".join(lines)

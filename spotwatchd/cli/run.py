@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spotwatchd.cli import code, interpreter, options, private
+from spotwatchd.cli import code, external, interpreter, options, private
 from spotwatchd.cli.environment import job_environment, looks_secret
 from spotwatchd.cli.follow import Detached, Follower, exit_status, is_over
 from spotwatchd.errors import DaemonUnreachable, JobError
@@ -88,6 +88,7 @@ def register(subparsers: Parsers) -> None:
         help="where not all fit on the machine, a higher one starts first; 0 if not given",
     )
     code.add_options(parser)
+    external.add_option(parser)
     add("--detach", action="store_true", help="return at once; the job goes on")
     options.common(parser)
     add("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="and its arguments")
@@ -149,6 +150,7 @@ def _body(args: argparse.Namespace) -> Document:
         "data": [_absolute(path) for path in args.data] or None,
         "python": interpreter.recognise(argv[0]),
         **code.describe(args, Path.cwd(), _no_code(args)),
+        **(external.fields() if args.external else {}),
     }
     return {key: value for key, value in body.items() if value is not None}
 
@@ -211,6 +213,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.code_dry_run:
         code.dry_run(args, Path.cwd(), _no_code(args))
         return options.OK
+    if args.external:
+        external.check(args)
     socket = os.path.abspath(options.socket_of(args))  # noqa: PTH100 - links are kept
     body = _body(args)
     _warn_of_secrets(args)
@@ -224,6 +228,8 @@ def _run(args: argparse.Namespace) -> int:
         return options.OK
     if is_over(document):
         return _already(args, document)
+    if args.external:
+        return external.Keeper(socket, body, as_json=args.json).run()
     revive = (lambda: _start_private(socket)) if started else None
     follower = Follower(socket, args.name, as_json=args.json, revive=revive)
     try:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from spotwatchd.client.byhand import by_hand
 from spotwatchd.errors import ConfigError
 from spotwatchd.wire.paths import find_socket
 
@@ -25,6 +26,7 @@ class Identity:
         rank, world_size: this process among those of the job.
         launched: a daemon started this process (SPOTWATCH_JOB is set).
         announced: the daemon is to be told of the process (launched, or named by the caller).
+        resume_command: how a person goes on with it elsewhere; None when nobody said.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Identity:
     world_size: int
     launched: bool
     announced: bool
+    resume_command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def identify(
         world_size=_number("WORLD_SIZE", 1) if world_size is None else world_size,
         launched=bool(launched),
         announced=bool(launched or name),
+        resume_command=by_hand(settled),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,13 +220,14 @@ class Job:
         return heard
 
 
-def connect(
+def connect(  # noqa: PLR0913 - settings, passed by name
     name: str | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     *,
     rank: int | None = None,
     world_size: int | None = None,
     socket: str | None = None,
+    resume_command: str | None = None,
 ) -> Job:
     """Join the job that this process belongs to. Works without a daemon too.
 
@@ -238,11 +240,17 @@ def connect(
         rank: default $RANK, else 0.
         world_size: default $WORLD_SIZE, else 1.
         socket: the daemon's; default $SPOTWATCH_SOCKET, the system's, else the user's own.
+        resume_command: for a process that registers itself (a notebook, a shell in tmux): what a
+            person types on the next machine; status and receipts show it there, and it is written
+            to the store. Default: how this process was started, or its notebook.
 
     Raises:
         ConfigError: the name cannot be a job's name, or $RANK is not a number. Never because
             of the daemon.
     """
-    registration = Registration(identify(name, checkpoint_dir, rank, world_size, socket))
+    identity = identify(name, checkpoint_dir, rank, world_size, socket)
+    if resume_command is not None:
+        identity = replace(identity, resume_command=resume_command)
+    registration = Registration(identity)
     registration.register()
     return Job(registration)

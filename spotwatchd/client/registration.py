@@ -92,7 +92,12 @@ class Registration:
     def _introduce(self, until: float) -> Standing | None:
         who = self.identity
         if not who.launched:
-            job = {"name": who.name, "checkpoint_dir": str(who.checkpoint_dir), "argv": None}
+            job = {
+                "name": who.name,
+                "checkpoint_dir": str(who.checkpoint_dir),
+                "argv": None,
+                "resume_command": who.resume_command,
+            }
             if not self._accepted("/v1/jobs", *self._post("/v1/jobs", job, until)):
                 return None
         target = f"/v1/jobs/{who.name}/processes"
@@ -100,7 +105,13 @@ class Registration:
         status, answer = self._post(target, process, until)
         if not self._accepted(target, status, answer) or not isinstance(answer, dict):
             return None
-        return Standing(str(answer.get("board")), answer.get("state") == "restoring", answer)
+        return Standing(
+            self._placed(str(answer.get("board"))), answer.get("state") == "restoring", answer
+        )
+
+    def _placed(self, board: str) -> str:
+        # In a container the daemon's paths mean nothing: the board lies beside the socket.
+        return os.path.join(os.path.dirname(self.identity.socket), board)  # noqa: PTH118, PTH120 - str in, str out
 
     def _post(self, target: str, body: dict[str, Any], until: float) -> tuple[int, Any]:
         try:

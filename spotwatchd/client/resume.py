@@ -25,7 +25,7 @@ def find_resume(registration: Registration) -> Resume:
         return told
     standing = _restored(registration)
     if standing is not None:
-        return _from_answer(standing.document)
+        return _from_answer(standing.document, registration.identity.checkpoint_dir)
     return _from_disk(registration.identity.checkpoint_dir, told)
 
 
@@ -45,11 +45,11 @@ def _restored(registration: Registration) -> Standing | None:
     return standing
 
 
-def _from_answer(answer: dict[str, Any]) -> Resume:
+def _from_answer(answer: dict[str, Any], directory: Path) -> Resume:
     path, step = answer.get("resume_from"), answer.get("resume_step")
     return Resume(
         attempt=int(answer.get("attempt") or 1),
-        path=Path(path) if path else None,
+        path=directory / path if path else None,  # in a container it is told relative to that
         step=int(step) if step is not None else None,
         cause=str(answer.get("cause") or "first"),
         run_id=str(answer.get("run_id") or ""),

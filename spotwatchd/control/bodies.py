@@ -9,6 +9,9 @@ from spotwatchd.control import constraints as c
 from spotwatchd.core.code import parse_code
 from spotwatchd.errors import Damaged
 
+# Of ``resume``: another scheduler starts the job, on every machine.
+EXTERNAL = "external"
+
 
 @dataclass(frozen=True)
 class Body:
@@ -47,6 +50,9 @@ class JobBody(Body):
         bundle: absolute path of the bundle on this machine.
         gpus: how many it gets for itself; 0: none; null: it sees all, as others that say nothing.
         priority: higher starts first where there is not room for all.
+        resume: "external": another scheduler starts the command, never this daemon nor any
+            other; it is asked and saved like all; null: daemons do.
+        resume_command: for people: how to go on with a job that no daemon starts.
     """
 
     name: Annotated[str, c.JOB_NAME]
@@ -75,6 +81,13 @@ class JobBody(Body):
     bundle: Annotated[str, c.ABSOLUTE] | None = None
     gpus: Annotated[int, c.GPUS] | None = None
     priority: Annotated[int, c.PRIORITY] = 0
+    resume: Annotated[str, c.RESUME] | None = None
+    resume_command: Annotated[str, c.ONE_LINE] | None = None
+
+    @property
+    def managed(self) -> bool:
+        """Daemons start it."""
+        return self.argv is not None and self.resume is None
 
     def contradiction(self) -> tuple[str, str] | None:
         """The program needs a name; later arguments may be empty strings."""
@@ -115,11 +128,19 @@ class LogBody(Body):
 
 @dataclass(frozen=True)
 class ProcessBody(Body):
-    """A process to register (POST /v1/jobs/{name}/processes). It is the caller itself."""
+    """A process to register (POST /v1/jobs/{name}/processes). It is the caller itself.
+
+    Attributes:
+        rank, world_size: which of the job's processes.
+        step: that training has reached.
+        keeper: it starts the program of an external job and stays until that is over; one at
+            a time. It saves nothing itself.
+    """
 
     rank: Annotated[int, c.RANK] = 0
     world_size: Annotated[int, c.WORLD] = 1
     step: Annotated[int, c.STEP] | None = None
+    keeper: Annotated[bool, c.KEEPER] = False
 
     def contradiction(self) -> tuple[str, str] | None:
         """A rank counts from 0 to world_size - 1."""

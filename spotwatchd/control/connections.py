@@ -32,30 +32,35 @@ class Gate:
         self._limits = limits
         self._total = total
         self._privileged = privileged
-        self._open: Counter[int] = Counter()
+        self._open: Counter[int | str] = Counter()
 
     @property
     def open(self) -> int:
         """Connections at present."""
         return self._open.total()
 
-    def enter(self, uid: int) -> Problem | None:
-        """Count a connection of ``uid``, or return why it may not come in."""
-        allowed = self._total
-        if uid not in self._privileged:
+    def enter(self, uid: int, only: str | None = None) -> Problem | None:
+        """Count a connection of ``uid``, or return why it may not come in.
+
+        Over the socket of the job ``only`` it counts for that job, whatever uid it has.
+        """
+        allowed, who = self._total, uid if only is None else only
+        if only is not None or uid not in self._privileged:
             allowed -= self._limits.reserved
-            if self._open[uid] >= self._limits.connections_per_uid:
-                return _too_many(f"uid {uid} has {self._open[uid]} connections open already", 429)
+            if self._open[who] >= self._limits.connections_per_uid:
+                name = f"uid {uid}" if only is None else f"job {only}"
+                return _too_many(f"{name} has {self._open[who]} connections open already", 429)
         if self.open >= allowed:
             return _too_many(f"{self.open} connections are open already", 503)
-        self._open[uid] += 1
+        self._open[who] += 1
         return None
 
-    def leave(self, uid: int) -> None:
-        """A connection of ``uid`` has ended."""
-        self._open[uid] -= 1
-        if not self._open[uid]:
-            del self._open[uid]
+    def leave(self, uid: int, only: str | None = None) -> None:
+        """A connection that came in has ended."""
+        who = uid if only is None else only
+        self._open[who] -= 1
+        if not self._open[who]:
+            del self._open[who]
 
 
 def _too_many(what: str, status: int) -> Problem:
@@ -91,8 +96,9 @@ class Connection(web.RequestHandler):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._open = transport
         self._door.transports.add(transport)
-        self.caller = Caller(transport.get_extra_info("socket"), peerpidfd=self._door.peerpidfd)
-        refusal = self._door.gate.enter(self.caller.uid)
+        connection, door = transport.get_extra_info("socket"), self._door
+        self.caller = Caller(connection, peerpidfd=door.peerpidfd, only=door.only)
+        refusal = door.gate.enter(self.caller.uid, door.only)
         if refusal is None:
             super().connection_made(transport)
         else:
@@ -124,7 +130,7 @@ class Connection(web.RequestHandler):
         self._door.transports.discard(self._open)
         if self._refused:
             return
-        self._door.gate.leave(self.caller.uid)
+        self._door.gate.leave(self.caller.uid, self._door.only)
         lost, self.on_lost = self.on_lost, None
         super().connection_lost(exc)
         if lost is not None:
@@ -198,9 +204,10 @@ class Door(web.Server):
     Attributes:
         transports: of all peers, refused ones included.
         lingering: refused peers that are still allowed to read why.
+        only: the job whose own socket this is, None for the socket of all.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, passed by name
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         *,
@@ -208,6 +215,7 @@ class Door(web.Server):
         gate: Gate,
         peerpidfd: bool,
         on_bug: OnBug,
+        only: str | None = None,
     ) -> None:
         """Hand the requests of admitted peers to ``handler``."""
         super().__init__(handler)
@@ -215,6 +223,7 @@ class Door(web.Server):
         self.gate = gate
         self.peerpidfd = peerpidfd
         self.on_bug = on_bug
+        self.only = only
         self.lingering = 0
         self.transports: set[asyncio.Transport] = set()
 

@@ -118,6 +118,9 @@ ACTION = Rule(
     "terminate, stop, hibernate or reboot",
     {"enum": ["terminate", "stop", "hibernate", "reboot"]},
 )
+RESUME = Rule("external", {"enum": ["external"]})
+ONE_LINE = Rule("text in one line", {"pattern": rf"^{_CHARACTERS}+$", "maxLength": LONGEST_PATH})
+KEEPER = Rule("true: it starts the program and saves nothing itself", {})
 CHANGE = Rule("continue or new", {"enum": ["continue", "new"]})
 SAVE = Rule("true: the job saves before it ends; false: it ends at once", {})
 WISH = Rule("stop, start or remove", {"enum": ["stop", "start", "remove"]})

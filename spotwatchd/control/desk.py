@@ -35,12 +35,15 @@ class Peer:
         uid: decides what may be seen and changed.
         gid: primary group.
         started: start time in clock ticks after boot (field 22 of /proc/PID/stat).
+        inside: it came over the job's own socket, so from a container: paths of this machine
+            mean nothing to it.
     """
 
     pid: int
     uid: int
     gid: int
     started: int
+    inside: bool = False
 
 
 class Desk(Protocol):

@@ -4,7 +4,8 @@ SO_PEERCRED holds pid, uid and gid from the moment of connect(); what the caller
 body never counts. The kernel translates them into the *daemon's* namespaces: root inside a
 container with a user namespace arrives here as the host's uid that it is mapped to (65534
 when it is mapped to none), never as 0, and a process outside the daemon's pid namespace
-arrives with pid 0. Root of a container *without* a user namespace is the host's root.
+arrives with pid 0. Root of a container *without* a user namespace is the host's root: for
+containers there is a socket per job, and over that the uid decides nothing.
 
 The identity belongs to the connection: a child that inherits an open connection speaks in
 the name of the process that made it. Clients open their own (wire/http.py: one per call).
@@ -83,10 +84,15 @@ class Caller:
         pid: at connect time, 0 outside the daemon's pid namespace.
         uid: effective user at connect time; decides what may be seen and changed.
         gid: effective group at connect time.
+        only: the one job that it may speak of, because it came over that job's own socket;
+            None: what its uid may.
     """
 
-    def __init__(self, connection: socket.socket, *, peerpidfd: bool) -> None:
+    def __init__(
+        self, connection: socket.socket, *, peerpidfd: bool, only: str | None = None
+    ) -> None:
         """Read the credentials of ``connection``; ``peerpidfd`` as the kernel supports it."""
+        self.only = only
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         self.pid, self.uid, self.gid = _CREDENTIALS.unpack(raw)
         self._connection = connection
@@ -95,7 +101,8 @@ class Caller:
 
     def peer(self) -> Peer:
         """The caller for the desk; ``started`` is 0 when the process has gone since."""
-        return Peer(self.pid, self.uid, self.gid, self._started or start_time(self.pid))
+        started = self._started or start_time(self.pid)
+        return Peer(self.pid, self.uid, self.gid, started, inside=self.only is not None)
 
     def pidfd(self) -> tuple[Peer, int]:
         """The caller and a pidfd of it, which the receiver owns and closes.

@@ -110,6 +110,7 @@ class Route:
         refusals: statuses of the problems that the route may answer beyond those of all.
         limit: name of the field of Limits that bounds its body.
         operator: only root and the daemon's own user may.
+        inside: a job's container may too, over the job's own socket.
     """
 
     method: str
@@ -122,6 +123,7 @@ class Route:
     refusals: tuple[int, ...] = ()
     limit: str = "small_body_bytes"
     operator: bool = False
+    inside: bool = False
 
     @property
     def of_job(self) -> bool:
@@ -164,7 +166,10 @@ def taken(name: str) -> Problem:
 
 def authorise(route: Route, call: Call) -> None:
     """Let the call pass, or raise Problem. Nothing may be awaited between this and the desk."""
-    uid = call.caller.uid
+    uid, only = call.caller.uid, call.caller.only
+    if only is not None:
+        _confine(route, call, only)
+        return
     if route.operator and uid not in (0, os.geteuid()):
         raise Problem(
             403,
@@ -177,6 +182,20 @@ def authorise(route: Route, call: Call) -> None:
         # Somebody else's job looks exactly like none.
         if owner is None or uid not in (0, owner):
             raise no_job(call.name, uid)
+
+
+def _confine(route: Route, call: Call, only: str) -> None:
+    """Whoever comes over a job's own socket is that job and nobody else, also as root."""
+    named = call.name if route.of_job else getattr(call.body, "name", only)
+    if not route.inside or named != only:
+        raise Problem(
+            403,
+            "not-this-job",
+            f"this socket is for the job {only} alone",
+            remedy="ask outside the container, on the socket of spotwatchd",
+        )
+    if call.desk.owner(only) is None:
+        raise no_job(only, 0)
 
 
 def no_job(name: str, uid: int) -> Problem:

@@ -13,6 +13,7 @@ from spotwatchd.control import listen, peers
 from spotwatchd.control.connections import Door, Gate, OnBug
 from spotwatchd.control.desk import Desk
 from spotwatchd.control.dispatch import Dispatch
+from spotwatchd.control.doors import Doors
 from spotwatchd.control.limits import Limits
 from spotwatchd.control.routes import Route
 from spotwatchd.control.table import ROUTES
@@ -31,6 +32,7 @@ class ControlServer:
 
     Attributes:
         path: of the socket, None with a passed one.
+        doors: the jobs' own sockets; they may be opened before ``start``.
     """
 
     def __init__(  # noqa: PLR0913 - settings, passed by name
@@ -83,6 +85,7 @@ class ControlServer:
         self._listener: listen.Listener | None = None
         self._server: asyncio.Server | None = None
         self._door: Door | None = None
+        self.doors = Doors(self._make_door, backlog=self._limits.backlog, on_bug=on_bug)
 
     @property
     def connections(self) -> int:
@@ -97,17 +100,21 @@ class ControlServer:
     async def start(self) -> None:
         """Listen and serve. Raises ConfigError as ``listen.bind`` and ``listen.adopt`` do."""
         self._listener = await asyncio.to_thread(self._listen)
-        self._door = Door(
+        self._door = self._make_door()
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            self._door, sock=self._listener.socket, backlog=self._limits.backlog
+        )
+        self._dispatch.streams.start()
+
+    def _make_door(self, only: str | None = None) -> Door:
+        return Door(
             self._dispatch.handle,
             limits=self._limits,
             gate=self._gate,
             peerpidfd=self._peerpidfd,
             on_bug=self._on_bug,
+            only=only,
         )
-        self._server = await asyncio.get_running_loop().create_unix_server(
-            self._door, sock=self._listener.socket, backlog=self._limits.backlog
-        )
-        self._dispatch.streams.start()
 
     def _listen(self) -> listen.Listener:
         if self._fd is not None:
@@ -127,6 +134,7 @@ class ControlServer:
         if server is not None:
             server.close()
         await self._dispatch.streams.close()
+        await self.doors.close_all()
         if door is not None:
             door.pre_shutdown()
             with suppress(TimeoutError):

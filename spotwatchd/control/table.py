@@ -44,6 +44,8 @@ async def _job(call: Call) -> Answer:
 async def _submit(call: Call) -> Answer:
     body = cast(JobBody, call.body)
     uid = call.caller.uid
+    if call.caller.only is not None:  # registered long ago, or there would be no such socket
+        return Answer(200, await call.desk.job(body.name))
     with call.claims.claim(body.name, uid):
         if call.desk.owner(body.name) not in (None, uid):
             raise taken(body.name)
@@ -121,6 +123,7 @@ ROUTES: tuple[Route, ...] = (
         "This document",
         act=_openapi,
         answers=((200, "OpenAPI 3.1."),),
+        inside=True,
     ),
     Route(
         "GET",
@@ -138,8 +141,9 @@ ROUTES: tuple[Route, ...] = (
         answers=((201, "Registered."), (200, "It was registered already.")),
         refusals=(409,),
         limit="body_bytes",
+        inside=True,
     ),
-    Route("GET", _JOB, "One job", act=_job, answers=((200, "The job."),)),
+    Route("GET", _JOB, "One job", act=_job, answers=((200, "The job."),), inside=True),
     Route(
         "POST",
         _JOB + "/processes",
@@ -148,6 +152,7 @@ ROUTES: tuple[Route, ...] = (
         body=ProcessBody,
         answers=((201, "Registered: its notice board and what to resume from."),),
         refusals=(410,),
+        inside=True,
     ),
     Route(
         "POST",
@@ -156,6 +161,7 @@ ROUTES: tuple[Route, ...] = (
         act=_seal,
         body=SealBody,
         answers=((202, "Noted; it is committed later."),),
+        inside=True,
     ),
     Route(
         "POST",
@@ -164,6 +170,7 @@ ROUTES: tuple[Route, ...] = (
         act=_progress,
         body=ProgressBody,
         answers=((200, "Noted."),),
+        inside=True,
     ),
     Route(
         "POST",
@@ -172,6 +179,7 @@ ROUTES: tuple[Route, ...] = (
         act=_finish,
         body=FinishBody,
         answers=((200, "Noted."),),
+        inside=True,
     ),
     Route(
         "POST",
@@ -179,6 +187,7 @@ ROUTES: tuple[Route, ...] = (
         "Ask for a checkpoint now",
         act=_ask,
         answers=((202, "Asked."),),
+        inside=True,
     ),
     Route(
         "POST",
@@ -186,6 +195,7 @@ ROUTES: tuple[Route, ...] = (
         "Ask for a checkpoint, then end the job here and everywhere",
         act=_stop,
         answers=((202, "Asked."),),
+        inside=True,
     ),
     Route(
         "POST",
@@ -193,6 +203,7 @@ ROUTES: tuple[Route, ...] = (
         "The end of an attempt's output, from the store",
         act=_log,
         body=LogBody,
+        inside=True,
     ),
     Route(
         "POST",
@@ -203,7 +214,13 @@ ROUTES: tuple[Route, ...] = (
         answers=((200, "What became of it; of a removal: said again until it is removed."),),
         refusals=(404, 409),
     ),
-    Route("GET", _JOB + "/events", "What happens to the job, from now on", follow=_events),
+    Route(
+        "GET",
+        _JOB + "/events",
+        "What happens to the job, from now on",
+        follow=_events,
+        inside=True,
+    ),
     Route(
         "GET",
         _JOB + "/replicator/commands",

@@ -21,7 +21,7 @@ _OF_THE_MACHINE = re.compile(
     "PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|TZ|VIRTUAL_ENV|LD_LIBRARY_PATH"
     "|(LC_|PYTHON|CONDA_|CUDA_|NVIDIA_|OMP_|MKL_|TORCH_|NCCL_|HF_|TRANSFORMERS_).*"
 )
-_WHOLE = ("user", "checkpoint_glob", "signal")
+_WHOLE = ("user", "checkpoint_glob", "signal", "resume")
 # Commands may be long, and hold what is nobody's business.
 _UNSAID = ("env_command", "prepare")
 

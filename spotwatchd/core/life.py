@@ -241,6 +241,8 @@ def on_blocked(turn: Turn, job: Job, event: Blocked) -> None:
 
 def on_exited(turn: Turn, job: Job, event: JobExited) -> None:
     """All processes of the attempt are gone."""
+    # Whoever wants it to run again says so anew, perhaps before the lease is given back.
+    job.present = job.policy.managed
     if not job.alive or (job.policy.managed and event.attempt != job.attempt):
         return
     job.start = None
@@ -297,7 +299,6 @@ def given_back(turn: Turn, job: Job) -> None:
     """The lease is given back, or there was none to give."""
     linked, take_at, last = job.hold.linked, job.hold.take_at, job.hold.last_generation
     job.hold = Hold(linked=linked, take_at=take_at, floor=job.hold.floor, last_generation=last)
-    job.present = job.policy.managed
     job.ran = False
     if job.final:
         job.outcome = job.outcome or Outcome.STOPPED

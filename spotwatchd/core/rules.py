@@ -22,7 +22,7 @@ def hand_back_at(world: World, job: Job) -> float | None:
     """A job that does not run, nor is to run here, keeps no lease."""
     unwanted = world.drain.on or job.stop_since is not None
     if job.life is Life.TAKING:
-        return NOW if unwanted else None
+        return NOW if unwanted or not job.present else None
     held = job.hold.maybe and not job.way.uncommitted
     if job.life is not Life.WAITING or not held:
         return None

@@ -50,6 +50,8 @@ def _change(kept: Kept, stored: dict[str, Any], config: Config, changes: list[st
             remedy="run it here with the new command once, or name its user in allowed_users",
         )
     entry, new = admit(stored, kept.store, config.allowed_users, config.checkpoint_root)
+    if new.managed != old.managed:
+        raise _other_starter(old.name, external=not new.managed)
     if entry.pw_uid != kept.uid:
         raise not_theirs(old.name, kept.store, ours)
     # The bundle on this disk is that of the code it was made of.
@@ -57,6 +59,16 @@ def _change(kept: Kept, stored: dict[str, Any], config: Config, changes: list[st
     kept.body = replace(new, checkpoint_dir=old.checkpoint_dir, bundle=bundle)
     # From here on it is the store's: its code is fetched, its user's places are made ours.
     kept.origin = str(stored["spec"]["user"])
+
+
+def _other_starter(name: str, *, external: bool) -> Refused:
+    """Who starts a job is not changed behind the back of whoever started it here."""
+    now = "by another scheduler" if external else "by spotwatchd"
+    return Refused(
+        f"the job {name} is started {now} since it was changed on another machine",
+        where="resume",
+        remedy=f"spotwatch rm is for all machines; here, spotwatch run {name} as it is run there",
+    )
 
 
 def may_follow(kept: Kept, config: Config) -> bool:

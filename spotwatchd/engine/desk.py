@@ -10,6 +10,7 @@ from typing import Any
 
 from spotwatchd import __version__
 from spotwatchd.control.bodies import (
+    EXTERNAL,
     ControlBody,
     FinishBody,
     InterruptBody,
@@ -20,6 +21,7 @@ from spotwatchd.control.bodies import (
     SealBody,
 )
 from spotwatchd.control.desk import Peer
+from spotwatchd.control.problems import Problem
 from spotwatchd.core import events as ev
 from spotwatchd.core.words import MachineAction, Notice, Seal
 from spotwatchd.engine import answers, offers
@@ -28,9 +30,11 @@ from spotwatchd.engine.policies import policy_of
 from spotwatchd.engine.records import Record
 from spotwatchd.engine.roster import Roster
 from spotwatchd.engine.state import state_of, why
+from spotwatchd.engine.text import to_go_on
 from spotwatchd.engine.wishes import Wishes
-from spotwatchd.errors import JobError
+from spotwatchd.errors import JobError, SpotwatchError
 from spotwatchd.jobs.pidfd import Watched
+from spotwatchd.wire.paths import BOARD_NAME
 
 Document = dict[str, Any]
 
@@ -129,11 +133,13 @@ class FrontDesk:
             "processes": len(record.processes),
             "store": kept.store,
             "checkpoint_dir": kept.body.checkpoint_dir,
+            "inside": str(record.inside.path),
             "output": str(record.attempt_directory / "output.log") if kept.attempt else None,
             "gpus": None if view is None or view.gpus is None else list(view.gpus),
             "gpus_wanted": kept.body.gpus,
             "priority": kept.body.priority,
-            **why(view, kept, state),
+            **why(view, kept, state, _to_go_on(record)),
+            "resume_command": kept.body.resume_command,
             "run_id": kept.run_id,
             "uid": kept.uid,
         }
@@ -157,21 +163,38 @@ class FrontDesk:
         """Register a process. Takes ownership of ``pidfd``."""
         try:
             record = self._record(name)
+            key = f"{peer.pid}-{peer.started}"
             self._check_room(record)
-        except JobError:
+            _check_keeper(record, key, body)
+        except SpotwatchError:
             os.close(pidfd)
             raise
-        key = f"{peer.pid}-{peer.started}"
         if key in record.processes:
             os.close(pidfd)
         else:
             record.processes[key] = Watched(pidfd, lambda: self._left(record, key))
             if not record.managed and len(record.processes) == 1:
                 self._house.post(ev.JobAdded(name, policy_of(record.kept, self._house.config)))
-            self._house.post(ev.ProcessJoined(name, key))
+            if body.keeper:
+                record.keeper = key
+            else:
+                self._house.post(ev.ProcessJoined(name, key))
+            if peer.inside:
+                await self._contained(record, peer)
         if body.step is not None:
             record.step = body.step
-        return self._resume_facts(record)
+        return self._resume_facts(record, inside=peer.inside)
+
+    async def _contained(self, record: Record, peer: Peer) -> None:
+        if await record.outside.joined(peer.pid):
+            self._house.keep(record)
+        elif self._house.is_news(record, "container"):
+            self._house.log.warning(
+                "what else runs in its container cannot be seen, and is not ended with it",
+                job=record.name,
+                fix="run spotwatchd as root and outside of containers, and give the container "
+                "a pid namespace of its own",
+            )
 
     def _check_room(self, record: Record) -> None:
         limit = self._house.config.jobs.max_processes
@@ -185,21 +208,25 @@ class FrontDesk:
     def _left(self, record: Record, key: str) -> None:
         record.processes.pop(key, None)
         self._house.post(ev.ProcessLeft(record.name, key))
+        if record.keeper == key:
+            record.keeper, record.taken = None, False
+            record.outside.left(record.mark)
         if not record.managed and not record.processes:
-            kept = record.kept
-            self._house.post(ev.JobExited(record.name, kept.attempt, None, kept.finished))
+            self._house.exited(record, record.kept.attempt, None)
 
-    def _resume_facts(self, record: Record) -> Document:
+    def _resume_facts(self, record: Record, *, inside: bool) -> Document:
         restored = record.restored
+        resume = restored.path if restored and inside else record.resume_path
         return {
-            "board": str(record.board_path),
+            "board": BOARD_NAME if inside else str(record.board_path),
             "attempt": record.kept.attempt,
-            "resume_from": record.resume_path,
+            "resume_from": resume,
             "resume_step": None if restored is None else restored.step,
             "cause": record.cause,
             "run_id": record.kept.run_id,
             "state": "ready" if record.taken or record.managed else "restoring",
-            "checkpoint_dir": record.kept.body.checkpoint_dir,
+            "checkpoint_dir": "" if inside else record.kept.body.checkpoint_dir,
+            "mark": str(record.mark or ""),
         }
 
     async def seal(self, name: str, body: SealBody) -> Document:
@@ -287,3 +314,37 @@ class FrontDesk:
         """An answer or a fact from the job's replicator."""
         answers.receive(self._house, self._record(name), body)
         return {}
+
+
+def _check_keeper(record: Record, key: str, body: ProcessBody) -> None:
+    """One launcher at a time, and only of a job that is started by one."""
+    if not body.keeper:
+        return
+    if record.kept.body.resume != EXTERNAL:
+        raise JobError(
+            f"job {record.name} is started by spotwatchd, or by hand",
+            where="keeper",
+            remedy="register it with resume external first (spotwatch run --external)",
+        )
+    if record.outside.busy:
+        raise Problem(
+            409,
+            "still-ending",
+            f"what the last attempt of job {record.name} left here is being ended",
+            where="keeper",
+            remedy="try again in a second",
+        )
+    if record.keeper not in (None, key):
+        pid = str(record.keeper).partition("-")[0]
+        raise JobError(
+            f"job {record.name} runs here already: pid {pid} started it",
+            where="name",
+            remedy=f"end that one, or see: spotwatch attach {record.name}",
+        )
+
+
+def _to_go_on(record: Record) -> str:
+    """What a person does with a job that no daemon starts, while nobody runs it."""
+    body = record.kept.body
+    idle = not (record.managed or record.processes or record.kept.outcome == "finished")
+    return to_go_on(body, record.kept.store) if idle else ""

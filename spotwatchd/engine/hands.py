@@ -191,9 +191,7 @@ class Hands:
             self._house.post(ev.Started(record.name, action.no))
 
     def _exited(self, record: Record, attempt: int, status: int | None) -> None:
-        record.kept.exit_status, record.kept.running = status, False
-        self._house.keep(record)
-        self._house.post(ev.JobExited(record.name, attempt, status, record.kept.finished))
+        self._house.exited(record, attempt, status)
 
     def _stop(self, record: Record, action: do.Stop) -> None:
         if record.managed:
@@ -221,7 +219,7 @@ class Hands:
         for name in action.jobs:
             record = self._house.records.get(name)
             if record is not None:
-                self._house.receipts.begin(action.drain, notice, name, step=record.committed_step)
+                self._house.receipts.begin(action.drain, notice, name, **record.for_receipt)
                 self._house.tell(record, "notice", line, seconds_left=left)
         if not action.jobs:
             self._house.log.warning(line)

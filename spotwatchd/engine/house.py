@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spotwatchd.config import Config
-from spotwatchd.core.events import Event
+from spotwatchd.core.events import Event, JobExited, ProcessJoined
 from spotwatchd.core.machine import Core
 from spotwatchd.engine.broadcast import wall_text
 from spotwatchd.engine.receipts import Receipts
@@ -40,6 +40,8 @@ class House:
         again: runs a job that is over here once more.
         store_error: what the last look into the daemon's own store said, None when it was fine.
         refused: jobs of the store that may not run here, and why.
+        elsewhere: jobs of the store that no daemon starts: how to go on with them.
+        open_door, close_door: listen on a job's own socket, in a directory that is open.
     """
 
     config: Config
@@ -58,6 +60,9 @@ class House:
     store_error: str | None = None
     again: Callable[[Record], None] = lambda _record: None
     refused: dict[str, SpotwatchError] = field(default_factory=dict)
+    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
+    open_door: Callable[[str, int], None] = lambda _name, _directory: None
+    close_door: Callable[[str], None] = lambda _name: None
 
     def tell(self, record: Record, word: str, line: str | None = None, **facts: Any) -> None:
         """Tell a job's listeners, and the log when there is a sentence for it."""
@@ -82,6 +87,20 @@ class House:
         while len(known) > _REMEMBERED:
             known.pop(next(iter(known)))
         return True
+
+    def exited(self, record: Record, attempt: int, status: int | None) -> None:
+        """Its processes that we know of are gone: the core hears it once all of them are."""
+        record.kept.exit_status = status
+        record.taken = record.taken and record.managed  # the next one waits for its own turn
+
+        def gone() -> None:
+            record.kept.running = False  # until then a daemon that starts anew sees to it
+            self.keep(record)
+            self.post(JobExited(record.name, attempt, status, record.kept.finished))
+            for key in record.processes if not record.managed else ():
+                self.post(ProcessJoined(record.name, key))  # it came meanwhile
+
+        record.outside.then(gone, lambda line: self.tell(record, "container", line), record.mark)
 
     def keep(self, record: Record) -> None:
         """Journal what must survive of a job; does not wait."""

@@ -46,6 +46,7 @@ def spec_of(body: JobBody, user: str) -> dict[str, Any]:
         "user": user,
         "checkpoint_glob": body.checkpoint_glob,
         "signal": body.signal,
+        "resume": body.resume,
         **needs_of(body),
     }
 

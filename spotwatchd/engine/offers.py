@@ -7,7 +7,8 @@ from typing import Any
 
 from spotwatchd.engine.house import House
 from spotwatchd.engine.roster import Roster
-from spotwatchd.engine.trust import Refused, unreadable
+from spotwatchd.engine.text import to_go_on
+from spotwatchd.engine.trust import Refused, read, unreadable
 from spotwatchd.errors import SpotwatchError
 
 Document = dict[str, Any]
@@ -30,6 +31,7 @@ class Offers:
         before, self._house.refused = self._house.refused, {}
         self._store = store
         self._waiting = {}
+        self._house.elsewhere = {}
         for stored in found:
             self._offer(stored, before)
 
@@ -46,7 +48,8 @@ class Offers:
         try:
             if "problem" in stored:
                 raise unreadable(name, stored["problem"])
-            self._roster.take_in(stored, self._store)
+            if self._roster.take_in(stored, self._store) and len(self._house.elsewhere) < _MOST:
+                self._house.elsewhere[name] = _for_others(stored, self._store)
         except SpotwatchError as error:
             known = before.get(name)
             if known is None or known.what != error.what:
@@ -57,11 +60,27 @@ class Offers:
                 self._waiting[name] = stored
 
 
+def _for_others(stored: Document, store: str) -> Document:
+    """For ``status``: a job that waits for whoever started it. Raises Refused."""
+    body = read(stored, store)  # held to the rules of the socket: it is shown on terminals
+    left = stored.get("state") == "interrupted"
+    return {
+        **_NOTHING,
+        "name": body.name,
+        "state": "interrupted" if left else "queued",
+        "reason": "left by its machine" if left else "runs elsewhere, or its machine is gone",
+        "remedy": to_go_on(body, store),
+        "resume_command": body.resume_command,
+        "store": store,
+        "run_id": body.run_id,
+    }
+
+
 def documents(house: House, uid: int) -> list[Document]:
     """Refused jobs for ``status``: only for root and the daemon's own user."""
     if uid not in (0, os.geteuid()):
         return []
-    return [
+    return [each for name, each in house.elsewhere.items() if name not in house.records] + [
         {**_NOTHING, "name": name, "reason": error.what, "remedy": error.remedy}
         for name, error in house.refused.items()
         if name not in house.records
@@ -83,10 +102,12 @@ _NOTHING: Document = {
     "processes": 0,
     "store": None,
     "checkpoint_dir": None,
+    "inside": None,
     "output": None,
     "gpus": None,
     "gpus_wanted": None,
     "priority": 0,
     "run_id": None,
     "uid": None,
+    "resume_command": None,
 }

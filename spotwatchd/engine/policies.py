@@ -17,7 +17,7 @@ def policy_of(kept: Kept, config: Config) -> JobPolicy:
     if interval is None and isinstance(config.checkpoint.interval, (int, float)):
         interval = float(config.checkpoint.interval)
     return JobPolicy(
-        managed=body.argv is not None,
+        managed=body.managed,
         interval=interval,
         max_crashes=config.jobs.max_crashes,
         gpus=body.gpus,

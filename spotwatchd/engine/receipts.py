@@ -39,8 +39,16 @@ class Receipts:
         self._machine = machine
         self._open: dict[str, _Open] = {}
 
-    def begin(self, drain: int, notice: Notice, job: str, *, step: int | None) -> None:
-        """A notice is seen while ``job`` is here."""
+    def begin(
+        self,
+        drain: int,
+        notice: Notice,
+        job: str,
+        *,
+        step: int | None,
+        resume_command: str | None = None,
+    ) -> None:
+        """A notice is seen while ``job`` is here; ``resume_command``: how a person goes on."""
         now = time.time()
         document: Document = {
             "id": f"{self._machine}-{drain}-{job}",
@@ -60,6 +68,7 @@ class Receipts:
             "lost_steps": None,
             "spare_seconds": None,
             "reason": "",
+            "resume_command": resume_command,
         }
         self._open[job] = _Open(document, now)
         self._keep(document["id"], document)

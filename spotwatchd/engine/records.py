@@ -6,14 +6,17 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from spotwatchd.control.bodies import JobBody
+from spotwatchd.control.bodies import EXTERNAL, JobBody
 from spotwatchd.core.words import Seal
 from spotwatchd.engine.broadcast import Broadcast
 from spotwatchd.engine.link import Link
+from spotwatchd.engine.outside import Outside
 from spotwatchd.engine.preparing import Preparing
 from spotwatchd.errors import Damaged
+from spotwatchd.jobs.inside import Inside
 from spotwatchd.jobs.pidfd import Watched
 from spotwatchd.wire.board import BoardWriter
+from spotwatchd.wire.paths import BOARD_NAME
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Kept:
         reason: why it waits or ended, for people.
         revision, replaces: see identity.Place.
         gpus: indices that the newest attempt was given, None when it did not ask.
+        cgroups: of its containers, as far as they have their own.
     """
 
     uid: int
@@ -58,6 +62,7 @@ class Kept:
     replaces: str = ""
     origin: str = ""
     gpus: list[int] | None = None
+    cgroups: list[str] = field(default_factory=list)
 
     @property
     def foreign(self) -> bool:
@@ -90,9 +95,10 @@ class Record:
     name: str
     kept: Kept
     directory: Path
-    board_path: Path
+    inside: Inside
     board: BoardWriter
     link: Link
+    outside: Outside
     events: Broadcast = field(default_factory=Broadcast)
     processes: dict[str, Watched] = field(default_factory=dict)
     taken: bool = False
@@ -110,11 +116,28 @@ class Record:
     complaints: dict[str, float] = field(default_factory=dict)
     preparing: Preparing | None = None
     queued: str | None = None  # why it waits for room, as people were told
+    keeper: str | None = None  # among the processes: the one that starts the program
 
     @property
     def managed(self) -> bool:
         """The daemon starts it."""
-        return self.kept.body.argv is not None
+        return self.kept.body.managed
+
+    @property
+    def mark(self) -> Path | None:
+        """What the processes carry that an external launcher starts here (jobs/leftovers.py)."""
+        return self.directory if self.kept.body.resume == EXTERNAL else None
+
+    @property
+    def for_receipt(self) -> dict[str, Any]:
+        """What the receipt of an interruption says of the job from its beginning."""
+        command = self.kept.body.resume_command
+        return {"step": self.committed_step, "resume_command": command}
+
+    @property
+    def board_path(self) -> Path:
+        """Where its processes find its notice board."""
+        return self.inside.path / BOARD_NAME
 
     @property
     def attempt_directory(self) -> Path:

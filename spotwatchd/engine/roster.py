@@ -17,13 +17,16 @@ from spotwatchd.engine.house import House
 from spotwatchd.engine.identity import Place, place, spec_of
 from spotwatchd.engine.job_document import replicator_document
 from spotwatchd.engine.link import Link
+from spotwatchd.engine.outside import Outside
 from spotwatchd.engine.policies import policy_of
 from spotwatchd.engine.records import Kept, Record
 from spotwatchd.engine.trust import admit, not_theirs
 from spotwatchd.errors import JobError, SpotwatchError
+from spotwatchd.jobs.inside import Inside
 from spotwatchd.jobs.launcher import recorded_status
 from spotwatchd.jobs.spawn import account
 from spotwatchd.wire.board import BoardWriter
+from spotwatchd.wire.paths import BOARD_NAME
 
 
 class Roster:
@@ -109,6 +112,8 @@ class Roster:
         kept = record.kept
         if kept.uid != uid:
             raise _taken(body.name)
+        if where.halted == "finished" and not body.managed:
+            return record  # its scheduler asks once more: it is told that all is done
         if where.halted or (where.revision == 0 and kept.ended):
             raise _over(body.name, where.halted or str(kept.outcome))
         kept.body, kept.run_id = body, where.run_id
@@ -132,18 +137,19 @@ class Roster:
 
     def _enter(self, kept: Kept) -> Record:
         name = kept.body.name
-        boards = self._house.config.runtime_dir / "boards"
-        boards.mkdir(parents=True, exist_ok=True)
         switch = kept.uid != os.geteuid()
-        path = boards / name
-        board = BoardWriter(path, owner=(kept.uid, kept.gid) if switch else None)
+        inside = Inside(
+            self._house.config.runtime_dir, name, (kept.uid, kept.gid) if switch else None
+        )
+        board = BoardWriter(inside.through / BOARD_NAME, mode=0o644)
         record = Record(
             name,
             kept,
             self._house.config.state_dir / "jobs" / name,
-            path,
+            inside,
             board,
             Link(lambda: self._house.post(ev.ReplicatorDown(name))),
+            Outside(kept.cgroups, self._house.config.jobs.stop_grace),
         )
         kept.asked = max(kept.asked, board.number)
         self._house.records[name] = record
@@ -153,6 +159,7 @@ class Roster:
 
     def _attend(self, record: Record) -> None:
         kept = record.kept
+        self._house.open_door(record.name, record.inside.fd)
         who = account(kept.uid, kept.gid)
         document = replicator_document(self._house, record, who)
         replicator = Replicator(
@@ -197,6 +204,8 @@ class Roster:
         self._attend(record)
         self._house.keep(record)
         self._house.post(ev.JobAdded(record.name, self._policy(kept), attempt=kept.attempt))
+        if not record.managed:  # whoever starts it comes later, or not at all
+            self._house.post(ev.JobExited(record.name, kept.attempt, None, finished=False))
 
     async def forget(self, record: Record) -> None:
         """A job that was removed: nothing of it stays with the daemon."""
@@ -209,7 +218,9 @@ class Roster:
             await replicator.close()
         record.events.close()
         record.link.close()
-        record.board_path.unlink(missing_ok=True)
+        await record.outside.close()
+        self._house.close_door(name)
+        record.inside.remove()
 
     # -- after a restart of the daemon ----------------------------------------------------
 
@@ -252,9 +263,7 @@ class Roster:
         )
 
     def _gone(self, record: Record, attempt: int, status: int | None) -> None:
-        record.kept.exit_status, record.kept.running = status, False
-        self._house.keep(record)
-        self._house.post(ev.JobExited(record.name, attempt, status, record.kept.finished))
+        self._house.exited(record, attempt, status)
 
     # -- from the store --------------------------------------------------------------------
 
@@ -270,7 +279,7 @@ class Roster:
         Raises Refused, or JobError when there is no room.
         """
         name, spec = str(stored.get("name")), stored.get("spec")
-        if isinstance(spec, dict) and spec.get("argv") is None:
+        if isinstance(spec, dict) and (spec.get("argv") is None or spec.get("resume") is not None):
             return "whoever started it starts it again"
         known = self._house.records.get(name)
         if known is not None:
@@ -317,6 +326,8 @@ class Roster:
         for record in self._house.records.values():
             record.events.close()
             record.link.close()
+            record.inside.close()
+            await record.outside.close()
             for process in record.processes.values():
                 process.close()
 

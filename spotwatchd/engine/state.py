@@ -17,15 +17,15 @@ _CALM = {
 }
 
 
-def why(view: JobView | None, kept: Kept, state: str) -> dict[str, str | None]:
-    """Why it is in that state, and what a person can do about it."""
+def why(view: JobView | None, kept: Kept, state: str, go_on: str) -> dict[str, str | None]:
+    """Why it is in that state, and what a person can do about it (``go_on`` if nothing else)."""
     room = view.queued if view is not None else None
     if view is not None and state == "blocked":
         later = f"; looked at again when there is room: {room.reason}" if room else ""
         return {"reason": view.blocked + later, "remedy": view.remedy}
     if room is not None:
         return {"reason": room.reason, "remedy": room.remedy}
-    return {"reason": kept.reason, "remedy": ""}
+    return {"reason": kept.reason, "remedy": go_on}
 
 
 def state_of(view: JobView | None, kept: Kept, *, draining: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from spotwatchd.control.bodies import EXTERNAL, JobBody
 from spotwatchd.core.words import Notice
 
 _SOURCES = {
@@ -12,6 +13,16 @@ _SOURCES = {
     "ec2-event": "EC2 has scheduled an event for this machine",
     "operator": "an interruption was asked for by hand",
 }
+
+
+def to_go_on(body: JobBody, store: str) -> str:
+    """What a person does to go on with a job that no daemon starts."""
+    command = body.resume_command
+    if body.resume == EXTERNAL:
+        by_hand = f"; by hand: {command}" if command else ""
+        return f"its scheduler starts it again{by_hand}"
+    bring = f"spotwatch restore {body.name} --store {store} --to DIR brings its checkpoint"
+    return f"to go on: {command or f'start it again by hand; {bring}'}"
 
 
 def processes(count: int) -> str:

@@ -121,15 +121,15 @@ class BoardReader:
 class BoardWriter:
     """The daemon's side. Opening an existing board keeps its numbers and its inode."""
 
-    def __init__(self, path: Path, *, owner: tuple[int, int] | None = None) -> None:
+    def __init__(self, path: Path, *, mode: int = 0o600) -> None:
         """Create or reopen the board at ``path``.
 
         Args:
             path: the file; its directory exists.
-            owner: (uid, gid) that may read it, for a daemon that runs as root; None keeps its own.
+            mode: who may read it where its directory lets them.
         """
         if not path.exists():
-            self._create(path, owner)
+            self._create(path, mode)
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             self._map = mmap.mmap(fd, SIZE)
@@ -138,17 +138,14 @@ class BoardWriter:
         self._words = memoryview(self._map).cast("Q")
 
     @staticmethod
-    def _create(path: Path, owner: tuple[int, int] | None) -> None:
+    def _create(path: Path, mode: int) -> None:
         # Complete before it has its name: a reader never meets a short file.
         temporary = path.with_name(f".{path.name}.new")
         temporary.unlink(missing_ok=True)
-        # A daemon that is not root must be able to reopen it; root needs no permission bit.
-        mode = 0o400 if owner is not None else 0o600
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             os.write(fd, MAGIC.to_bytes(8, "little") + bytes(SIZE - 8))
-            if owner is not None:
-                os.fchown(fd, *owner)
+            os.fchmod(fd, mode)  # the umask took its share
         finally:
             os.close(fd)
         temporary.rename(path)

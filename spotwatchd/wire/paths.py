@@ -8,6 +8,8 @@ from pathlib import Path
 SYSTEM_RUNTIME = Path("/run/spotwatchd")
 SYSTEM_STATE = Path("/var/lib/spotwatchd")
 SOCKET_NAME = "spotwatchd.sock"
+# In the directory of a job's own socket.
+BOARD_NAME = "board"
 
 
 def private_runtime() -> Path:

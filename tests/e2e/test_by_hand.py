@@ -28,8 +28,16 @@ def test_it_is_saved_at_a_notice_and_goes_on_elsewhere(world: World) -> None:
     world.until(lambda: first.job("job")["state"] == "interrupted", "it is settled")
     saved = world.committed()
     assert saved == world.step()
+    command = f"{world.argv()[1]} {world.log}"
+    (receipt,) = first.get("/v1/receipts")
+    assert command in receipt["resume_command"]
     first.destroy()
     second = world.machine()
+    shown = world.until(lambda: second.job("job"), "it is shown where it was not started")
+    assert shown["state"] == "interrupted"
+    assert shown["remedy"].startswith("to go on: cd ")
+    assert command in shown["remedy"]
+    assert not second.processes("stub_job.py")
     _start(world, second, steps=saved + 50)
     world.until(lambda: world.committed() == saved + 50, "it goes on and ends")
     assert world.computed_twice() == 0

@@ -157,3 +157,13 @@ def test_a_user_with_another_name_here_is_followed() -> None:
     adopt(kept, stored("theirs", argv=ARGV), mapped)
     assert (kept.body.argv, kept.origin) == (ARGV, "theirs")
     assert not may_follow(kept, config(USER.pw_name))
+
+
+@pytest.mark.parametrize(("here", "there"), [(None, "external"), ("external", None)])
+def test_who_starts_it_is_not_changed_from_elsewhere(here: str | None, there: str | None) -> None:
+    """A scheduler's job is never started by a daemon because the store says so, nor left alone."""
+    kept = known(replace(BODY, resume=here))
+    with pytest.raises(Refused, match="started by") as caught:
+        adopt(kept, stored(resume=there), config(USER.pw_name))
+    assert kept.body.resume == here
+    assert caught.value.remedy
