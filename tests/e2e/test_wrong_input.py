@@ -58,7 +58,7 @@ def test_a_job_of_that_name_with_another_command_is_refused(world: World) -> Non
     world.reach(5)
     with pytest.raises(ProblemError) as refused:
         machine.submit("job", ["/bin/true"])
-    assert "another command" in str(refused.value)
+    assert "exists with another spec" in str(refused.value)
     assert machine.job("job")["attempt"] == 1
     assert machine.submit("job", world.argv())["name"] == "job"
 
