@@ -1,9 +1,10 @@
-"""As many workers as help: more where the store is the limit, not this machine.
+"""As many workers as help: more where the store is the limit, not this process.
 
 S3 carries 85-90 MB/s a request (its performance guidelines) and lets each wait for tens of
-milliseconds, so a fast link wants many at once. Where the cores are busy, more threads only
-get into each other's way. So there are few to begin with, and twice as many for as long as
-cores are idle and the last ones have helped; those that have not go again.
+milliseconds, so a fast link wants many at once. Where the workers compute more than they wait,
+more of them only get into each other's way. So there are few to begin with, and twice as many
+for as long as they wait and the last ones have helped; those that have not go again. What else
+keeps the cores busy says nothing: beside a training they always are.
 """
 
 from __future__ import annotations
@@ -11,41 +12,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 # 1.4 GB/s at 85-90 MB/s a request; with buffers of 1 MiB and small files of up to 8 MiB in
 # memory at once they stay below the replicator's 200 MiB.
 MOST = 16
-# Seconds of one look: several parts, or dozens of small files, whatever the store.
-WINDOW = 0.4
-_IDLE = 0.25
+# Seconds of one look: a few small files or a good part of a large one, whatever the store.
+WINDOW = 0.15
+# Cores. Python's lock lets one thread of it run: half of that is the room for twice as many.
+_BUSY = 0.5
 _GAIN = 1.15
-_STAT = Path("/proc/stat")
 
 Stay = Callable[[], bool]
 
 
-class IdleShare:
-    """The share of all cores' time that was idle since the last call. 0 where nobody can tell."""
+class CoresBusy:
+    """How many cores this process kept busy since the last call."""
 
     def __init__(self) -> None:
-        self._idle, self._total = _cpu_times()
+        self._used, self._at = time.process_time(), time.monotonic()
 
     def __call__(self) -> float:
-        idle, total = _cpu_times()
-        passed = total - self._total
-        share = (idle - self._idle) / passed if passed > 0 else 0.0
-        self._idle, self._total = idle, total
-        return share
-
-
-def _cpu_times() -> tuple[int, int]:
-    """Ticks: idle or waiting for a disk, and all. See proc(5)."""
-    try:
-        fields = [int(word) for word in _STAT.read_text().split("\n", 1)[0].split()[1:9]]
-    except (OSError, ValueError):
-        return 0, 0
-    return sum(fields[3:5]), sum(fields)
+        used, now = time.process_time(), time.monotonic()
+        busy = (used - self._used) / max(now - self._at, 1e-9)
+        self._used, self._at = used, now
+        return busy
 
 
 class Growth:
@@ -54,13 +44,13 @@ class Growth:
     Args:
         count: there are now.
         most: there may be.
-        idle: the share of the cores' time that was idle since it was last asked.
+        busy: how many cores were kept busy since it was last asked.
     """
 
-    def __init__(self, count: int, most: int, idle: Callable[[], float]) -> None:
+    def __init__(self, count: int, most: int, busy: Callable[[], float]) -> None:
         self.count = self._count_before = count
         self._most = most
-        self._idle = idle
+        self._busy = busy
         self._rate_before = 0.0
         self._settled = count >= most
         self._moved = 0
@@ -68,18 +58,18 @@ class Growth:
 
     def look(self, moved: int, now: float) -> int:
         """The number from now on, by the bytes moved so far. ``now``: any clock, seconds."""
-        idle = self._idle()
+        busy = self._busy()
         if self._at is not None and not self._settled:
-            self._judge((moved - self._moved) / max(now - self._at, 1e-9), idle)
+            self._judge((moved - self._moved) / max(now - self._at, 1e-9), busy)
         self._moved, self._at = moved, now
         return self.count
 
-    def _judge(self, rate: float, idle: float) -> None:
+    def _judge(self, rate: float, busy: float) -> None:
         if rate < _GAIN * self._rate_before:
             self.count, self._settled = self._count_before, True
         elif self.count >= self._most:
             self._settled = True
-        elif rate and idle >= _IDLE:
+        elif rate and busy <= _BUSY:
             self._count_before, self._rate_before = self.count, rate
             self.count = min(self._most, 2 * self.count)
 
@@ -97,7 +87,7 @@ class Workers:
         self, work: Callable[[Stay], None], start: int, most: int, moved: Callable[[], int]
     ) -> None:
         self._work = work
-        self._growth = Growth(start, most, IdleShare())
+        self._growth = Growth(start, most, CoresBusy())
         self._moved = moved
         self._threads: list[threading.Thread] = []
 

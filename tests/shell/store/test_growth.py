@@ -1,4 +1,4 @@
-"""How many workers there are: more while cores are idle and it helps."""
+"""How many workers there are: more while they wait and it helps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from spotwatchd.store.growth import Growth, IdleShare, Stay, Workers
+from spotwatchd.store.growth import CoresBusy, Growth, Stay, Workers
 
 MB = 1e6
 
 
-def counts(rates: Callable[[int], float], idle: float, most: int = 16) -> list[int]:
+def counts(rates: Callable[[int], float], busy: float, most: int = 16) -> list[int]:
     """Look once a second at a store that carries ``rates(count)`` MB/s."""
-    growth = Growth(4, most, lambda: idle)
+    growth = Growth(4, most, lambda: busy)
     seen, moved = [], 0.0
     for second in range(12):
         count = growth.look(int(moved), second)
@@ -26,36 +26,38 @@ def counts(rates: Callable[[int], float], idle: float, most: int = 16) -> list[i
 
 def test_each_request_has_its_own_rate_and_the_link_is_wide() -> None:
     """Twice as many each time, up to the most."""
-    assert counts(lambda count: 90.0 * count, idle=0.9)[:4] == [4, 8, 16, 16]
+    assert counts(lambda count: 90.0 * count, busy=0.1)[:4] == [4, 8, 16, 16]
 
 
 def test_where_the_link_is_full_those_that_did_not_help_go_again() -> None:
     """One trial, and never another one."""
-    assert counts(lambda _: 500.0, idle=0.9) == [4, 8, *[4] * 10]
+    assert counts(lambda _: 500.0, busy=0.1) == [4, 8, *[4] * 10]
 
 
 def test_a_limit_between_two_numbers_keeps_the_one_that_helped() -> None:
-    assert counts(lambda count: min(90.0 * count, 700.0), idle=0.9) == [4, 8, 16, *[8] * 9]
+    assert counts(lambda count: min(90.0 * count, 700.0), busy=0.1) == [4, 8, 16, *[8] * 9]
 
 
-@pytest.mark.parametrize(("idle", "rate"), [(0.1, 90.0), (0.9, 0.0)])
-def test_busy_cores_and_a_store_that_is_away_are_no_reason(idle: float, rate: float) -> None:
-    assert set(counts(lambda count: rate * count, idle)) == {4}
+@pytest.mark.parametrize(("busy", "rate"), [(0.9, 90.0), (0.1, 0.0)])
+def test_work_of_their_own_and_a_store_that_is_away_are_no_reason(busy: float, rate: float) -> None:
+    assert set(counts(lambda count: rate * count, busy)) == {4}
 
 
 def test_never_more_than_were_allowed() -> None:
     """Background work has a fixed number, and an odd limit is kept."""
-    assert set(counts(lambda count: 90.0 * count, 0.9, most=4)) == {4}
-    assert max(counts(lambda count: 90.0 * count, 0.9, most=7)) == 7
+    assert set(counts(lambda count: 90.0 * count, 0.1, most=4)) == {4}
+    assert max(counts(lambda count: 90.0 * count, 0.1, most=7)) == 7
 
 
-def test_idle_cores_are_a_share() -> None:
-    """Of real ticks; nothing has passed between two calls in the same tick."""
-    share = IdleShare()
-    end = time.monotonic() + 0.05
-    while time.monotonic() < end:
+def test_a_thread_that_computes_keeps_a_core_busy_and_one_that_waits_does_not() -> None:
+    """Of this process only; what others do on the cores between is not counted."""
+    busy = CoresBusy()
+    time.sleep(0.2)
+    waited = busy()
+    end = time.thread_time() + 0.05
+    while time.thread_time() < end:
         pass
-    assert 0.0 <= share() <= 1.0
+    assert waited < busy() <= 2.0
 
 
 def test_workers_that_are_not_wanted_any_more_leave_and_the_work_is_done() -> None:
