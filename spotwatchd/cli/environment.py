@@ -7,10 +7,10 @@ what a training is known to need goes along, and nothing that looks like a secre
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from spotwatchd.errors import JobError
+from spotwatchd.wire.attempt import looks_secret
 
 _NAMES = frozenset(
     ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -28,12 +28,6 @@ _PREFIXES = (
     "HF_",
     "TRANSFORMERS_",
 )
-_SECRET = re.compile("TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
-
-
-def looks_secret(name: str) -> bool:
-    """Whether a variable's name says that its value is not for others."""
-    return _SECRET.search(name) is not None
 
 
 def _goes_along(name: str) -> bool:

@@ -26,8 +26,10 @@ from typing import Any
 import spotwatchd
 from spotwatchd.cli.follow import exit_status, is_over
 from spotwatchd.cli.options import REFUSED, SAVED
+from spotwatchd.cli.voice import Voice
 from spotwatchd.errors import DaemonUnreachable, JobError
 from spotwatchd.wire import http
+from spotwatchd.wire.attempt import ask_signal, environment
 
 Document = dict[str, Any]
 
@@ -85,7 +87,8 @@ class Keeper:
         self._socket = socket
         self._body = body
         self._name = str(body["name"])
-        self._as_json = as_json
+        self._voice = Voice(self._name, as_json=as_json)
+        self._ask_signal = ask_signal(body.get("signal"), body.get("checkpoint_glob"))
         self._signals = 0
         self._asked = ""  # cause of the daemon's ask to leave
         self._over = threading.Event()
@@ -131,12 +134,12 @@ class Keeper:
                 time.sleep(_TURN)
                 continue
             if is_over(job):
-                self._say(f"already {job.get('outcome')}")
+                self._voice.say(f"already {job.get('outcome')}")
                 return {"exit": exit_status(job)}
             reason = str(job.get("reason") or "waits for its lease and its checkpoint")
             if reason != said:
                 said = reason
-                self._say(reason)
+                self._voice.say(reason)
             time.sleep(_TURN)
 
     def _join(self) -> Document:
@@ -154,7 +157,7 @@ class Keeper:
     def _keep(self, facts: Document, directory: Path) -> int:
         directory.mkdir()
         resumed = facts.get("resume_step")
-        self._say(f"attempt {facts['attempt']}, starts at step {resumed or 0:,}")
+        self._voice.say(f"attempt {facts['attempt']}, starts at step {resumed or 0:,}")
         self._shim = subprocess.Popen(
             self._command(directory),
             env=self._environment(facts),
@@ -176,33 +179,25 @@ class Keeper:
         # Where the output goes is the scheduler's file: nothing is cut out of it.
         words += ["--keep-output", str(1 << 62)]
         if self._ask_signal is not None:
-            words += ["--ask-signal", str(int(self._ask_signal))]
+            words += ["--ask-signal", str(self._ask_signal)]
         for option in ("env_file", "env_command"):
             if self._body.get(option):
                 words += [f"--{option.replace('_', '-')}", self._body[option]]
         return [*words, "--", *self._body["argv"]]
 
-    @property
-    def _ask_signal(self) -> int | None:
-        """As engine/hands.py chooses it: programs without the client get SIGTERM."""
-        if self._body.get("signal"):
-            return signal.Signals[self._body["signal"]]
-        return signal.SIGTERM if self._body.get("checkpoint_glob") else None
-
     def _environment(self, facts: Document) -> dict[str, str]:
-        step = facts.get("resume_step")
-        told = {
-            "SPOTWATCH_SOCKET": self._socket,
-            "SPOTWATCH_JOB": self._name,
-            "SPOTWATCH_CHECKPOINT_DIR": str(facts["checkpoint_dir"]),
-            "SPOTWATCH_ATTEMPT": str(facts["attempt"]),
-            "SPOTWATCH_RESUME_STEP": "" if step is None else str(step),
-            "SPOTWATCH_RESUME_FROM": str(facts.get("resume_from") or ""),
-            "SPOTWATCH_CAUSE": str(facts["cause"]),
-            "SPOTWATCH_RUN_ID": str(facts["run_id"]),
-            # By it the daemon finds what is left should this process be killed.
-            "SPOTWATCH_ATTEMPT_DIR": str(facts["mark"]),
-        }
+        told = environment(
+            socket=self._socket,
+            job=self._name,
+            checkpoint_dir=str(facts["checkpoint_dir"]),
+            attempt=facts["attempt"],
+            step=facts.get("resume_step"),
+            resume_from=facts.get("resume_from"),
+            cause=str(facts["cause"]),
+            run_id=str(facts["run_id"]),
+        )
+        # By it the daemon finds what is left should this process be killed.
+        told["SPOTWATCH_ATTEMPT_DIR"] = str(facts["mark"])
         return {**os.environ, **self._body["env"], **told}
 
     def _leave(self) -> None:
@@ -213,11 +208,12 @@ class Keeper:
             if job.get("life") != "running":
                 self._leaving_since -= _SAVE_SECONDS  # there is nothing to wait for
                 return
-            self._saved_before = int(job.get("sealed_step") or -1)
+            before = job.get("sealed_step")
+            self._saved_before = -1 if before is None else int(before)
             http.request(self._socket, "POST", f"/v1/jobs/{self._name}/ask")
-            self._say("told to end: asked to save")
+            self._voice.say("told to end: asked to save")
         except (DaemonUnreachable, http.ProblemError) as error:
-            self._say(f"told to end, and its save cannot be watched: {error}")
+            self._voice.say(f"told to end, and its save cannot be watched: {error}")
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -258,7 +254,7 @@ class Keeper:
                 http.request(self._socket, "POST", f"/v1/jobs/{self._name}/finish", {})
                 return
             time.sleep(_TURN)
-        self._say("finished, and spotwatchd could not be told: it does not answer")
+        self._voice.say("finished, and spotwatchd could not be told: it does not answer")
 
     def _wait_for_commit(self) -> None:
         """Whoever started us may take the machine away once we have ended."""
@@ -271,7 +267,7 @@ class Keeper:
                     return
                 if not said:
                     said = True
-                    self._say(f"waits until step {sealed:,} is in the store")
+                    self._voice.say(f"waits until step {sealed:,} is in the store")
                 time.sleep(_TURN)
 
     # -- what the daemon says
@@ -290,14 +286,7 @@ class Keeper:
             self._pass_on()
         elif event.get("event") == "committed" and isinstance(event.get("step"), int):
             self._committed = max(self._committed, event["step"])
-        if self._as_json:
-            print(json.dumps(event), flush=True)
-        elif event.get("line"):
-            self._say(str(event["line"]))
-
-    def _say(self, line: str) -> None:
-        if not self._as_json:
-            print(f"{self._name}  {line}", file=sys.stderr, flush=True)
+        self._voice.show(event)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1

@@ -8,7 +8,6 @@ lost while the daemon restarted cannot leave us waiting for ever.
 
 from __future__ import annotations
 
-import json
 import queue
 import signal
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 from spotwatchd.cli.options import OK, REFUSED, SAVED
 from spotwatchd.cli.private import nobody_there
 from spotwatchd.cli.tail import Tail
+from spotwatchd.cli.voice import Voice
 from spotwatchd.errors import DaemonUnreachable
 from spotwatchd.wire import http
 
@@ -77,6 +77,7 @@ class Follower:
         self._socket = socket
         self._name = name
         self._as_json = as_json
+        self._voice = Voice(name, as_json=as_json)
         self._revive = revive
         self._events: queue.SimpleQueue[Document] = queue.SimpleQueue()
         self._over = threading.Event()
@@ -115,7 +116,7 @@ class Follower:
         while True:
             event = self._next_event()
             if event is not None:
-                self._show(event)
+                self._voice.show(event)
             if event is not None or time.monotonic() - looked > _LOOK_SECONDS:
                 looked = time.monotonic()
                 document = self._look() or document
@@ -137,7 +138,7 @@ class Follower:
         """What was said before the end and is still in the queue."""
         with suppress(queue.Empty):
             while True:
-                self._show(self._events.get_nowait())
+                self._voice.show(self._events.get_nowait())
 
     def _look(self) -> Document | None:
         try:
@@ -148,7 +149,7 @@ class Follower:
         self._lost_since = None
         if self._told_lost:
             self._told_lost = False
-            self._say("spotwatchd is back")
+            self._voice.say("spotwatchd is back")
         return found
 
     def _lost(self, error: DaemonUnreachable) -> None:
@@ -157,7 +158,7 @@ class Follower:
             self._lost_since = now
         elif not self._told_lost:
             self._told_lost = True
-            self._say("spotwatchd does not answer; the job goes on, waiting for it")
+            self._voice.say("spotwatchd does not answer; the job goes on, waiting for it")
         elif self._revive is not None and nobody_there(error):
             self._revive()
 
@@ -168,17 +169,7 @@ class Follower:
         tail.follow(document.get("output"))
         tail.copy()
         if tail.refused != before:
-            self._say(f"its output is in {tail.refused}, which you may not read")
-
-    def _show(self, event: Document) -> None:
-        if self._as_json:
-            print(json.dumps(event), flush=True)
-        elif event.get("line"):
-            self._say(str(event["line"]))
-
-    def _say(self, line: str) -> None:
-        if not self._as_json:
-            print(f"{self._name}  {line}", file=sys.stderr, flush=True)
+            self._voice.say(f"its output is in {tail.refused}, which you may not read")
 
     # -- signals: handlers only take note, the loop acts
 
@@ -192,7 +183,7 @@ class Follower:
         if self._hung_up:
             raise Detached(128 + signal.SIGHUP)
         if self._interrupts > 1:
-            self._say(f"goes on without this terminal; see: spotwatch status {self._name}")
+            self._voice.say(f"goes on without this terminal; see: spotwatch status {self._name}")
             raise Detached(128 + signal.SIGINT)
         if self._interrupts == 1 and not self._stop_sent:
             self._ask_to_stop()
@@ -200,7 +191,9 @@ class Follower:
     def _ask_to_stop(self) -> None:
         if not self._told_stop:
             self._told_stop = True
-            self._say("asked to save and stop; Ctrl-C again leaves it running and ends only this")
+            self._voice.say(
+                "asked to save and stop; Ctrl-C again leaves it running and ends only this"
+            )
         # With the daemon away, the next turn tries again.
         with suppress(DaemonUnreachable):
             http.request(self._socket, "POST", f"/v1/jobs/{self._name}/stop")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spotwatchd.cli import code, external, interpreter, options, private
-from spotwatchd.cli.environment import job_environment, looks_secret
+from spotwatchd.cli.environment import job_environment
 from spotwatchd.cli.follow import Detached, Follower, exit_status, is_over
 from spotwatchd.errors import DaemonUnreachable, JobError
 from spotwatchd.wire import http
+from spotwatchd.wire.attempt import looks_secret
 from spotwatchd.wire.paths import SOCKET_NAME, SYSTEM_RUNTIME, private_runtime
 
 if TYPE_CHECKING:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 
-# What is known by default is written to the store: not where it may hold a secret.
-_SECRET = re.compile("TOKEN|SECRET|KEY|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+from spotwatchd.wire.attempt import looks_secret
+
 # PATH_MAX, as control/constraints.py ONE_LINE says.
 _LONGEST = 4095
 
@@ -19,9 +18,8 @@ def by_hand(name: str) -> str | None:
     A notebook is named by Jupyter, a program by its command line and directory; in tmux the
     command is one that opens a session of the job's ``name`` again.
     """
-    notebook = os.environ.get(
-        "JPY_SESSION_NAME"
-    )  # jupyter_server 2 and later: path of the notebook
+    # jupyter_server 2 and later: path of the notebook.
+    notebook = os.environ.get("JPY_SESSION_NAME")
     if "ipykernel" in sys.modules:
         return _fitting(f"open {notebook} in Jupyter and run all cells") if notebook else None
     command = _command()
@@ -32,8 +30,9 @@ def by_hand(name: str) -> str | None:
 
 def _command() -> str | None:
     words = getattr(sys, "orig_argv", [])
-    if len(words) < 2 or any(_SECRET.search(word) for word in words):
-        return None  # an interactive Python, or not for others to read
+    if len(words) < 2 or any(map(looks_secret, words)):
+        # An interactive Python; or it may hold a secret, and what is known is written to the store.
+        return None
     try:
         return f"cd {shlex.quote(os.getcwd())} && {shlex.join(words)}"  # noqa: PTH109 - a str
     except OSError:

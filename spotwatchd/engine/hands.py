@@ -17,7 +17,7 @@ from spotwatchd.core.resources import Queued
 from spotwatchd.core.words import Life, Notice, Seal, Settlement
 from spotwatchd.engine import decisions, readiness, text
 from spotwatchd.engine.house import House
-from spotwatchd.engine.orders import ask_signal, order_of
+from spotwatchd.engine.orders import order_of
 from spotwatchd.engine.preparing import NotReady
 from spotwatchd.engine.records import Record
 from spotwatchd.errors import SpotwatchError
@@ -119,7 +119,7 @@ class Hands:
         self._house.keep(record)
 
     def _signal(self, record: Record) -> None:
-        if ask_signal(record) is not None and record.managed:
+        if record.ask_signal is not None and record.managed:
             self._house.launcher.ask(record.name)
 
     def _upload(self, record: Record, action: do.Upload) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-
 from spotwatchd.config import Config
 from spotwatchd.engine.records import Record
 from spotwatchd.jobs.launcher import Order
 from spotwatchd.jobs.spawn import account
+from spotwatchd.wire.attempt import environment
 
 
 def order_of(config: Config, record: Record) -> Order:
@@ -29,7 +28,7 @@ def order_of(config: Config, record: Record) -> Order:
         who=who,
         directory=record.attempt_directory,
         grace=config.jobs.stop_grace,
-        ask_signal=ask_signal(record),
+        ask_signal=record.ask_signal,
         env_file=body.env_file,
         env_command=body.env_command,
     )
@@ -37,16 +36,16 @@ def order_of(config: Config, record: Record) -> Order:
 
 def _facts(config: Config, record: Record) -> dict[str, str]:
     restored = record.restored
-    return {
-        "SPOTWATCH_SOCKET": str(config.socket),
-        "SPOTWATCH_JOB": record.name,
-        "SPOTWATCH_CHECKPOINT_DIR": record.kept.body.checkpoint_dir,
-        "SPOTWATCH_ATTEMPT": str(record.kept.attempt),
-        "SPOTWATCH_RESUME_STEP": "" if restored is None else str(restored.step),
-        "SPOTWATCH_RESUME_FROM": record.resume_path or "",
-        "SPOTWATCH_CAUSE": record.cause,
-        "SPOTWATCH_RUN_ID": record.kept.run_id,
-    }
+    return environment(
+        socket=str(config.socket),
+        job=record.name,
+        checkpoint_dir=record.kept.body.checkpoint_dir,
+        attempt=record.kept.attempt,
+        step=None if restored is None else restored.step,
+        resume_from=record.resume_path,
+        cause=record.cause,
+        run_id=record.kept.run_id,
+    )
 
 
 def _devices(gpus: list[int] | None) -> dict[str, str]:
@@ -57,15 +56,3 @@ def _devices(gpus: list[int] | None) -> dict[str, str]:
     # nvidia-smi counts in the order of the PCI bus; CUDA's own default is the fastest first.
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return {**order, "CUDA_VISIBLE_DEVICES": listed, "SPOTWATCH_GPUS": listed}
-
-
-def ask_signal(record: Record) -> int | None:
-    """The signal that tells this job's program of an interruption, or None.
-
-    Programs without the client (a checkpoint pattern says so) get SIGTERM unless they
-    chose another one: it is what a machine that goes down sends anyway.
-    """
-    body = record.kept.body
-    if body.signal is not None:
-        return int(signal.Signals[body.signal])
-    return int(signal.SIGTERM) if body.checkpoint_glob else None

@@ -15,6 +15,7 @@ from spotwatchd.engine.preparing import Preparing
 from spotwatchd.errors import Damaged
 from spotwatchd.jobs.inside import Inside
 from spotwatchd.jobs.pidfd import Watched
+from spotwatchd.wire.attempt import ask_signal
 from spotwatchd.wire.board import BoardWriter
 from spotwatchd.wire.paths import BOARD_NAME
 
@@ -122,6 +123,11 @@ class Record:
     def managed(self) -> bool:
         """The daemon starts it."""
         return self.kept.body.managed
+
+    @property
+    def ask_signal(self) -> int | None:
+        """The signal that tells its program of an interruption."""
+        return ask_signal(self.kept.body.signal, self.kept.body.checkpoint_glob)
 
     @property
     def mark(self) -> Path | None:

@@ -133,10 +133,9 @@ def _all_contained(cgroup: Path) -> bool:
 
 def _in_cgroup(directory: Path) -> list[int]:
     found: list[int] = []
-    for file in directory.rglob("cgroup.procs"):
-        found += [int(word) for word in _read(file).split()]
-    with contextlib.suppress(OSError):
-        found += [int(word) for word in (directory / "cgroup.procs").read_text().split()]
+    # Not rglob: it raises where a cgroup goes away meanwhile, as they do when a container ends.
+    for folder, _, _ in os.walk(directory):
+        found += [int(word) for word in _read(Path(folder, "cgroup.procs")).split()]
     return [pid for pid in dict.fromkeys(found) if pid > 0]  # 0: outside of our pid namespace
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -32,16 +33,16 @@ class LoopThread:
         self._loop.close()
 
 
-class LoopServer:
+class LoopServer(ABC):
     """A server in a loop of its own, which runs ``_start`` and ``_stop``; a context manager."""
 
+    @abstractmethod
     async def _start(self) -> None:
         """Listen."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _stop(self) -> None:
         """Listen no more, and have what is under way end."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         self._loop = LoopThread()

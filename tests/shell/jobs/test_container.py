@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,3 +150,16 @@ def test_what_may_not_be_signalled_is_named(cgroup: Path, box: Callable[..., Box
     os.close(reader)
     os.close(writer)
     assert lives(made.pid)
+
+
+def test_a_cgroup_that_goes_away_while_it_is_read_is_empty(tmp_path: Path) -> None:
+    """Engines remove it the moment that a container has ended, which is when we look."""
+    for number in range(20):
+        cgroup = tmp_path / f"box-{number}"
+        for inner in range(50):
+            (cgroup / f"inner-{inner}" / "below").mkdir(parents=True)
+        remover = threading.Thread(target=shutil.rmtree, args=(cgroup,))
+        remover.start()
+        while remover.is_alive():
+            assert Container(cgroup).members() == []
+        remover.join()
